@@ -1,0 +1,141 @@
+"""The drawing surface of the spine phantom: where an image lies on the anatomy, soft-edged shapes, patient textures.
+
+Written for this project. Shapes are drawn at twice the image size and averaged down, which together with a feathered
+edge gives every boundary the partial volume a real slice has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from yolospine_ultra.data.phantom_anatomy import Anatomy
+
+OVERSAMPLING = 2
+_SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the square image lies on the anatomy: `origin` (mm) of its top left corner, pixel size, side in pixels."""
+
+    origin: np.ndarray
+    mm_per_px: float
+    size: int
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, size: int) -> Frame:
+        """Lay a frame of `size` pixels from the patient's uppermost visible vertebra to below the S1 end-plate."""
+        patient = anatomy.patient
+        body = anatomy.body(patient.fov_top_body)
+        top = body.upper[:, 1].mean() + patient.fov_top * (body.lower[:, 1].mean() - body.upper[:, 1].mean())
+        side = float(patient.fov_below_mm - top)
+        line = anatomy.canal.line
+        seen = line[(line[:, 1] > top) & (line[:, 1] < patient.fov_below_mm)]
+        return cls(np.array([seen[:, 0].mean() - patient.fov_x * side, top]), side / size, size)
+
+    def to_px(self, points: np.ndarray) -> np.ndarray:
+        """Millimetres to pixels, (N, 2); the top left corner of the image is (0, 0)."""
+        return (points - self.origin) / self.mm_per_px
+
+
+class Canvas:
+    """A float picture at `OVERSAMPLING` times the image size, painted back to front in millimetres.
+
+    Args:
+        frame: where the image lies.
+        seed: the patient's texture seed.
+        offset_mm: slice offset; textures drift into others over about a centimetre of it.
+    """
+
+    def __init__(self, frame: Frame, seed: int, offset_mm: float) -> None:
+        self.frame = frame
+        self.side = frame.size * OVERSAMPLING
+        self.mm = frame.mm_per_px / OVERSAMPLING
+        self.pixels = np.zeros((self.side, self.side), np.float32)
+        self._seed = seed
+        self._phase = offset_mm / 8.0
+
+    def rows(self) -> np.ndarray:
+        """Height of every canvas row, (side,) mm."""
+        return self.frame.origin[1] + (np.arange(self.side) + 0.5) * self.mm
+
+    def columns(self) -> np.ndarray:
+        """Position of every canvas column, (side,) mm."""
+        return self.frame.origin[0] + (np.arange(self.side) + 0.5) * self.mm
+
+    def texture(self, key: int, grain_mm: float, stretch: float = 1.0) -> np.ndarray:
+        """A smooth random field of the patient, (side, side) float32, mean near 0 and deviation near 1.
+
+        Args:
+            key: which field; the same key is the same field in every sequence.
+            grain_mm: size of its blobs across, mm.
+            stretch: how much longer the blobs are from head to feet than across.
+        """
+        extent = self.side * self.mm
+        shape = tuple(max(4, round(extent / (grain_mm * f))) for f in (stretch, 1.0))
+        coarse = [
+            np.random.default_rng([self._seed, key, k]).standard_normal(shape, dtype=np.float32) for k in (0, 1)
+        ]
+        field = np.cos(self._phase) * coarse[0] + np.sin(self._phase) * coarse[1]
+        return cv2.resize(field, (self.side, self.side), interpolation=cv2.INTER_CUBIC) * np.float32(1.3)
+
+    def _mix(self, mask: np.ndarray, x: int, y: int, value: float | np.ndarray, feather_mm: float, alpha: float) -> None:
+        """Blend `value` into the window at (x, y) through an 8-bit mask."""
+        weight = mask.astype(np.float32) * np.float32(alpha / 255)
+        if feather_mm > 0:
+            weight = cv2.GaussianBlur(weight, (0, 0), feather_mm / self.mm)
+        window = self.pixels[y : y + mask.shape[0], x : x + mask.shape[1]]
+        part = value[y : y + mask.shape[0], x : x + mask.shape[1]] if isinstance(value, np.ndarray) else value
+        window += weight * (part - window)
+
+    def _window(self, points: np.ndarray, pad_mm: float) -> tuple[np.ndarray, int, int, int, int] | None:
+        """Canvas coordinates of the points and the window around them, None where they miss the canvas."""
+        p = self.frame.to_px(points) * OVERSAMPLING
+        pad = int(pad_mm / self.mm) + 2
+        low = np.maximum(np.floor(p.min(0)).astype(int) - pad, 0)
+        high = np.minimum(np.ceil(p.max(0)).astype(int) + pad, self.side)
+        if (high <= low).any():
+            return None
+        fixed = np.round((p - low - 0.5) * 2**_SHIFT).astype(np.int32)
+        return fixed, int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+
+    def fill(
+        self, outline: np.ndarray, value: float | np.ndarray, feather_mm: float = 0.35, alpha: float = 1.0
+    ) -> None:
+        """Fill a closed outline (mm) with a value or a canvas-sized texture, its edge feathered by `feather_mm`."""
+        found = self._window(outline, 3 * feather_mm)
+        if found is None:
+            return
+        fixed, x, y, width, height = found
+        mask = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, _SHIFT)
+        self._mix(mask, x, y, value, feather_mm, alpha)
+
+    def stroke(
+        self, points: np.ndarray, width_mm: float, value: float, closed: bool = False, alpha: float = 1.0
+    ) -> None:
+        """Draw a line (mm) of a given width."""
+        found = self._window(points, width_mm)
+        if found is None:
+            return
+        fixed, x, y, width, height = found
+        mask = np.zeros((height, width), np.uint8)
+        cv2.polylines(mask, [fixed], closed, 255, max(1, round(width_mm / self.mm)), cv2.LINE_AA, _SHIFT)
+        self._mix(mask, x, y, value, 0.2, alpha)
+
+    def averaged(self, blur_px: float) -> np.ndarray:
+        """The picture at image size, blurred by the scanner's point spread of `blur_px` image pixels."""
+        soft = cv2.GaussianBlur(self.pixels, (0, 0), blur_px * OVERSAMPLING)
+        return cv2.resize(soft, (self.frame.size, self.frame.size), interpolation=cv2.INTER_AREA)
+
+
+def ellipse(centre: np.ndarray, radii: tuple[float, float], degrees: float, wobble: np.ndarray) -> np.ndarray:
+    """Closed outline of a wobbly ellipse (mm); `wobble` holds the relative strength of its 2nd, 3rd... harmonics."""
+    t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    r = 1 + sum(w * np.sin((k + 2) * t + 2.4 * k) for k, w in enumerate(wobble))
+    a = np.deg2rad(degrees)
+    local = np.stack([radii[0] * r * np.cos(t), radii[1] * r * np.sin(t)], 1)
+    return centre + local @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])

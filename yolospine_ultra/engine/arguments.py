@@ -1,0 +1,71 @@
+"""The plugin's own arguments, and the training recipe of the paper as defaults for its models.
+
+Source of the recipe: YOLOspine (Masood and Taj 2026), "Experimental Configuration". Its gradient clipping at 10 is the
+host's own; one optimiser step a batch follows from `nbs`, see `with_recipe`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultralytics.utils import YAML
+from ultralytics.utils.checks import check_yaml
+
+SUPPRESSIONS = ("gaussian", "linear", "hard")
+
+# Arguments beside the host's, given in the same way: `yolo val model=best.pt suppression=hard`
+ARGUMENTS: dict[str, Any] = {
+    "suppression": "gaussian",  # Soft-NMS with this decay, or hard NMS
+    "soft_sigma": 0.5,  # sigma of the Gaussian decay
+    "backbone_lr": 0.5,  # learning rate of the backbone relative to lr0
+}
+
+RECIPE: dict[str, Any] = {
+    "optimizer": "AdamW",
+    "lr0": 1e-4,
+    "cos_lr": True,
+    "weight_decay": 1e-2,
+    "momentum": 0.9,  # beta1 of AdamW
+    "warmup_bias_lr": 0.0,  # the host's 0.1 is meant for SGD
+    "amp": True,
+    "epochs": 200,
+    "batch": 32,
+    "imgsz": 384,
+    "degrees": 5.0,  # "minor rotation"
+    "cls_pw": 0.25,  # class weights w_k, inverse frequency to this power
+}
+
+
+def with_recipe(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Training arguments: the recipe, under what a checkpoint remembers, a cfg file says, or the user gives.
+
+    The recipe has no gradient accumulation: where the user sets no `nbs`, it follows `batch`, so that every batch is a
+    step of the optimiser. Resumed trainings keep the arguments they were started with.
+
+    Args:
+        given: the user's arguments.
+        model: arguments that the model brings along, `YOLO.overrides`.
+    """
+    if given.get("resume"):
+        return dict(given)
+    file = YAML.load(check_yaml(given["cfg"])) if given.get("cfg") else {}
+    known = {**model, **file, **given}
+    recipe = {k: v for k, v in RECIPE.items() if k not in known}
+    batch = known.get("batch", RECIPE["batch"])
+    if "nbs" not in known and isinstance(batch, int) and batch > 0:
+        recipe["nbs"] = batch
+    return {**recipe, **given}
+
+
+def check_arguments(args: Any) -> None:
+    """Refuse values of the plugin's own arguments that mean nothing.
+
+    Raises:
+        ValueError: names the argument, what was found and what is expected.
+    """
+    if args.suppression not in SUPPRESSIONS:
+        raise ValueError(f"suppression={args.suppression} is unknown; expected one of {', '.join(SUPPRESSIONS)}.")
+    for key in ("soft_sigma", "backbone_lr"):
+        value = getattr(args, key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise ValueError(f"{key}={value} is not usable; expected a number greater than 0.")

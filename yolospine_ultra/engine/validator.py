@@ -1,0 +1,40 @@
+"""The validator: it measures what the predictor gives, through the same function and on the same squares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from ultralytics.models.yolo.detect import DetectionValidator
+
+from yolospine_ultra.data.checks import resolve_data
+from yolospine_ultra.engine.arguments import check_arguments
+from yolospine_ultra.postprocess.detections import select_detections
+
+
+class SpineValidator(DetectionValidator):
+    """The host's detection validator with Soft-NMS.
+
+    `rect` has no effect: images are letterboxed to squares, as `SpinePredictor` does, whatever else is in the batch.
+    """
+
+    def __init__(
+        self, dataloader: Any = None, save_dir: Any = None, args: Any = None, _callbacks: dict | None = None
+    ) -> None:
+        super().__init__(dataloader, save_dir, args, _callbacks)
+        check_arguments(self.args)
+        self.args.rect = False
+        self.args.data = resolve_data(self.args.data)
+
+    def postprocess(self, preds: Any) -> list[dict[str, Tensor]]:
+        """Detections of each image: boxes x1 y1 x2 y2 in input pixels, scores, classes."""
+        found, _ = select_detections(
+            preds,
+            conf=self.args.conf,
+            iou=self.args.iou,
+            max_det=self.args.max_det,
+            suppression=self.args.suppression,
+            sigma=self.args.soft_sigma,
+            agnostic=self.args.single_cls or self.args.agnostic_nms,
+        )
+        return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in found]

@@ -1,0 +1,101 @@
+"""What each stage is taught: labels of anchor points, regions of stage 2, and their targets.
+
+Shape shorthand: B images, A anchor points, M padded ground truths an image, G ground truths over all images, R regions,
+C classes. All boxes are x1 y1 x2 y2 in input pixels.
+
+Source: own. The host's task-aligned assigner gives an anchor point to one ground truth; of two findings with one box
+the second would have no anchor point at all, which is why labels are made multi-hot here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+SAME_REGION = 0.7  # overlap from which two ground truths of stage 1 share their anchor points' labels
+JITTERS = 2  # jittered copies of each ground truth among the regions
+SHIFT, STRETCH = 0.15, 0.2  # of a jittered box: centre by a share of its sides, sides by exp(+-STRETCH)
+MAX_TRUTHS = 64  # ground truths an image that give regions: bounds memory on crowded images
+SAMPLED = 64  # proposals an image that stage 2 trains on, drawn from the K it will see at inference
+
+
+def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, classes: int) -> Tensor:
+    """Labels (B, M, C) in {0, 1} of each ground truth's region: its own, and those of ground truths that share it.
+
+    Args:
+        gt_labels: class of each ground truth, (B, M, 1).
+        gt_boxes: (B, M, 4).
+        gt_valid: 1 for real ground truths, 0 for padding, (B, M, 1).
+        classes: C.
+    """
+    one_hot = torch.nn.functional.one_hot(gt_labels[..., 0].long(), classes).to(gt_boxes.dtype) * gt_valid
+    shared = torch.stack([box_iou(b, b) for b in gt_boxes]) >= SAME_REGION if gt_boxes.numel() else gt_boxes.new_zeros(
+        (*gt_boxes.shape[:2], gt_boxes.shape[1])
+    )
+    own = torch.eye(gt_boxes.shape[1], device=gt_boxes.device, dtype=torch.bool)  # boxes without area overlap nothing
+    return ((shared.bool() | own).to(one_hot.dtype) @ one_hot).clamp(max=1)
+
+
+def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Regions to train stage 2 on: drawn proposals, ground truths, and jittered ground truths.
+
+    Ground truths let stage 2 learn from the first step, before stage 1 proposes anything of use.
+
+    Args:
+        proposals: (B, K, 4), finite and inside the image.
+        boxes: ground truths (G, 4).
+        image: image of each ground truth, (G,).
+
+    Returns:
+        Regions (R, 4), not yet clamped to the image, and the image of each, (R,).
+    """
+    b, k, _ = proposals.shape
+    device = proposals.device
+    drawn = torch.rand(b, k, device=device).argsort(1)[:, :SAMPLED]
+    regions = [proposals.gather(1, drawn[..., None].expand(-1, -1, 4)).reshape(-1, 4)]
+    index = [torch.arange(b, device=device)[:, None].expand_as(drawn).reshape(-1)]
+    for i in range(b):
+        mine = boxes[image == i]
+        mine = mine[torch.randperm(len(mine), device=device)[:MAX_TRUTHS]]
+        mine = torch.cat((mine, jitter(mine.repeat(JITTERS, 1))))
+        regions.append(mine)
+        index.append(torch.full((len(mine),), i, device=device))
+    return torch.cat(regions), torch.cat(index)
+
+
+def jitter(boxes: Tensor) -> Tensor:
+    """`boxes` (N, 4) shifted by up to `SHIFT` of their sides and stretched by up to exp(+-`STRETCH`), at random."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    noise = torch.rand(len(boxes), 4, device=boxes.device, dtype=boxes.dtype) * 2 - 1
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + noise[:, :2] * SHIFT * size
+    half = size * (noise[:, 2:] * STRETCH).exp() / 2
+    return torch.cat((centre - half, centre + half), 1)
+
+
+def match_regions(
+    regions: Tensor, index: Tensor, boxes: Tensor, labels: Tensor, image: Tensor, thresholds: Tensor
+) -> Tensor:
+    """For each region and class, the ground truth that the region answers for.
+
+    Args:
+        regions: (R, 4).
+        index: image of each region, (R,).
+        boxes: ground truths (G, 4).
+        labels: their classes, (G,).
+        image: their images, (G,).
+        thresholds: overlap from which a region answers for a ground truth of a class, (C,).
+
+    Returns:
+        Index (R, C) into the ground truths, -1 where the class is absent from the region. Classes are matched on their
+        own, so that a region may answer for several.
+    """
+    match = torch.full((len(regions), len(thresholds)), -1, device=regions.device)
+    if not len(boxes):
+        return match
+    overlap = box_iou(regions, boxes) * (index[:, None] == image)
+    for c in labels.unique().tolist():
+        mine = (labels == c).nonzero()[:, 0]
+        best, which = overlap[:, mine].max(1)
+        match[:, c] = torch.where(best >= thresholds[c], mine[which], -1)
+    return match

@@ -1,0 +1,114 @@
+"""DDE, the Disjoint Disorder Extractor: stage 1, a dense anchor-free head with objectness and a softmax.
+
+Shape shorthand: B images, A anchor points over all levels, C classes, R bins of the box distribution.
+
+Source: YOLOspine (Masood and Taj 2026), section "Stage 1": N1 x (C1 + 4 + 1) predictions on three scales, softmax over
+the classes, objectness o, boxes by CIoU; box distribution (DFL) from Li et al. 2020. The class tower is depth-wise as in
+YOLO11. Deviation: the softmax runs over all classes of the dataset, not over a disjoint subset, because which disorders
+are disjoint is a property of the data; what overlaps is decided by stage 2.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import Conv, Detect, DWConv
+from ultralytics.utils.ops import xyxy2xywh
+from ultralytics.utils.tal import dist2bbox
+
+from yolospine_ultra.registry import register_head
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+
+@register_head()
+class DDEDetect(Detect):
+    """Single-stage head: the model without MLDR, and the first stage of `SpineDetect`.
+
+    Inference output is (B, 4 + C, A): centre x, centre y, width, height in input pixels, and scores o * softmax. In
+    training, or beside the output in evaluation, a dict of raw predictions: "boxes" (B, 4R, A) box distributions,
+    "obj" (B, 1, A) and "cls" (B, C, A) logits, "feats" the input maps, "towers" the class features of each level.
+
+    Args:
+        nc: number of classes C.
+        reg_max: bins R of the distribution of each box side.
+        ch: channels of the input maps, finest first.
+    """
+
+    legacy = False  # the host sets this flag on Detect while it parses old YAMLs; this head has one form
+
+    def __init__(self, nc: int = 80, reg_max: int = 16, ch: tuple[int, ...] = ()) -> None:
+        super().__init__(nc, reg_max, False, ch)
+        c2, c3 = max(16, ch[0] // 4, 4 * reg_max), max(ch[0], min(nc, 100))
+        # cv2 and cv3 are the host's names: it transfers weights between class sets by them
+        self.cv3 = nn.ModuleList(
+            nn.Sequential(
+                nn.Sequential(DWConv(c, c, 3), Conv(c, c3, 1)),
+                nn.Sequential(DWConv(c3, c3, 3), Conv(c3, c3, 1)),
+                nn.Conv2d(c3, nc, 1),
+            )
+            for c in ch
+        )
+        self.obj = nn.ModuleList(nn.Conv2d(c2, 1, 1) for _ in ch)
+        self.tower_channels = c3
+
+    def bias_init(self) -> None:
+        """Prior of the biases: boxes of two strides a side, about five objects an image, classes equally likely."""
+        for box, cls, obj, stride in zip(self.cv2, self.cv3, self.obj, self.stride.tolist(), strict=True):
+            box[-1].bias.data[:] = 2.0
+            cls[-1].bias.data[:] = 0.0
+            obj.bias.data[:] = math.log(5 / (640 / stride) ** 2)
+
+    def dense(self, feats: list[Tensor]) -> dict[str, Any]:
+        """Raw predictions of stage 1 on all levels, as the class docstring names them."""
+        boxes, obj, cls, towers = [], [], [], []
+        for x, box_branch, cls_branch, obj_branch in zip(feats, self.cv2, self.cv3, self.obj, strict=True):
+            regression = box_branch[1](box_branch[0](x))
+            tower = cls_branch[1](cls_branch[0](x))
+            boxes.append(box_branch[2](regression).flatten(2))
+            obj.append(obj_branch(regression).flatten(2))
+            cls.append(cls_branch[2](tower).flatten(2))
+            towers.append(tower)
+        return {
+            "boxes": torch.cat(boxes, 2),
+            "obj": torch.cat(obj, 2),
+            "cls": torch.cat(cls, 2),
+            "feats": feats,
+            "towers": towers,
+        }
+
+    @staticmethod
+    def scores(preds: dict[str, Any]) -> Tensor:
+        """Scores of stage 1, (B, C, A) in 0..1: objectness times the softmax over the classes."""
+        return preds["obj"].sigmoid() * preds["cls"].softmax(1)
+
+    def forward(self, x: list[Tensor]) -> dict[str, Any] | Tensor | tuple[Tensor, dict[str, Any]]:
+        """Raw predictions in training, the output when exporting, both otherwise."""
+        preds = self.dense(x)
+        if self.training:
+            return preds
+        y = self.infer(preds)
+        return y if self.export else (y, preds)
+
+    def decode_bboxes(self, bboxes: Tensor, anchors: Tensor, angle: None = None) -> Tensor:
+        """Corners x1 y1 x2 y2 (B, 4, A) of side distances, in cells; `infer` brings them to the layout asked for."""
+        return dist2bbox(bboxes, anchors, xywh=False, dim=1)
+
+    def layout(self, boxes: Tensor) -> Tensor:
+        """Boxes (B, N, 4) x1 y1 x2 y2 as the host wants them: x y w h, or unchanged when it embeds its own NMS."""
+        return boxes if self.xyxy else xyxy2xywh(boxes)
+
+    def infer(self, preds: dict[str, Any]) -> Tensor:
+        """The output (B, 4 + C, A) of raw predictions."""
+        boxes = self.layout(self._get_decode_boxes(preds).transpose(1, 2))
+        return torch.cat((boxes.transpose(1, 2), self.scores(preds)), 1)
+
+    def build_criterion(self, model: DetectionModel) -> Any:
+        """The loss of this head: `yolospine_ultra.losses.dde_loss.DDELoss`."""
+        from yolospine_ultra.losses.dde_loss import DDELoss
+
+        return DDELoss(model)

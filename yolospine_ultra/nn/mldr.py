@@ -1,0 +1,90 @@
+"""MLDR, the Multi-Label Disorder Refiner: stage 2, on regions of interest around the proposals of stage 1.
+
+Shape shorthand: B images, R regions over all images, C classes, D channels of the region features.
+
+Source: YOLOspine (Masood and Taj 2026), section "Stage 2": the multi-scale features of DDE are reused through skip
+connections, RoIAlign extracts 7 x 7 features of each proposal, a sigmoid scores each class on its own, and boxes are
+refined. Deviations: the levels are summed to one map at the finest stride before RoIAlign, so that a region sees all of
+them; a second, wider region gives the surroundings (a bulge is judged against the canal beside it); the mean of the
+coarsest level tells what image this is; and every class has its own refined box, since two disorders of one segment
+have different boxes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+from ultralytics.nn.modules import Conv, DWConv
+
+CONTEXT = 2.0  # sides of the wide region relative to the proposal's
+SCORE_PRIOR = -2.0  # logit of a class before training: most classes are absent from most regions
+
+
+class MLDR(nn.Module):
+    """Multi-label scores and class-specific box deltas of regions.
+
+    Args:
+        nc: number of classes C.
+        ch: channels of the pyramid levels, finest first.
+        tower: channels of DDE's class features, the same on every level.
+        dim: channels D of the map that regions are cut from.
+        hidden: width of a region's embedding.
+        pool: bins a side of RoIAlign.
+    """
+
+    def __init__(
+        self, nc: int, ch: tuple[int, ...], tower: int, dim: int = 64, hidden: int = 128, pool: int = 7
+    ) -> None:
+        super().__init__()
+        self.nc, self.pool = nc, pool
+        self.lateral = nn.ModuleList(Conv(c + tower, dim, 1) for c in ch)
+        self.smooth = DWConv(dim, dim, 3)
+        self.region = nn.Sequential(Conv(2 * dim, dim, 1), DWConv(dim, dim, 3), Conv(dim, dim, 1))
+        self.image = nn.Linear(ch[-1], hidden)
+        self.embed = nn.Linear(dim * pool * pool, hidden)
+        self.mix = nn.Linear(hidden, hidden)
+        self.score = nn.Linear(hidden, nc)
+        self.delta = nn.Linear(hidden, 4 * nc)
+        nn.init.constant_(self.score.bias, SCORE_PRIOR)
+        nn.init.normal_(self.delta.weight, std=1e-3)  # the first refinement is close to none
+        nn.init.zeros_(self.delta.bias)
+
+    def merge(self, feats: list[Tensor], towers: list[Tensor]) -> Tensor:
+        """One map (B, D, H, W) at the finest stride from the pyramid and DDE's class features."""
+        size = feats[0].shape[2:]
+        levels = [lat(torch.cat(pair, 1)) for lat, pair in zip(self.lateral, zip(feats, towers, strict=True), strict=True)]
+        return self.smooth(levels[0] + sum(F.interpolate(x, size=size, mode="nearest") for x in levels[1:]))
+
+    def forward(self, feats: list[Tensor], towers: list[Tensor], boxes: Tensor, index: Tensor, stride: float) -> tuple:
+        """Score and refine regions.
+
+        Args:
+            feats: pyramid maps (B, c_l, H_l, W_l), finest first.
+            towers: class features of DDE, (B, tower, H_l, W_l).
+            boxes: regions (R, 4), x1 y1 x2 y2 in input pixels, finite and inside the image.
+            index: image of each region, (R,).
+            stride: input pixels a cell of the finest level.
+
+        Returns:
+            Class logits (R, C) and deltas (R, C, 4) for `decode_boxes`.
+        """
+        merged = self.merge(feats, towers)
+        # RoIAlign in single precision: half the coordinates of a 640 px image are not representable in fp16
+        source, boxes, index = merged.float(), boxes.float(), index.float()[:, None]
+        crops = [
+            roi_align(source, torch.cat((index, b), 1), self.pool, 1 / stride, sampling_ratio=2, aligned=True)
+            for b in (boxes, _widen(boxes))
+        ]
+        x = self.region(torch.cat(crops, 1).to(merged.dtype))
+        image = self.image(feats[-1].mean((2, 3)))[index[:, 0].long()]
+        x = F.silu(self.embed(x.flatten(1)) + image)
+        x = x + F.silu(self.mix(x))
+        return self.score(x), self.delta(x).view(-1, self.nc, 4)
+
+
+def _widen(boxes: Tensor) -> Tensor:
+    """`boxes` (R, 4) with sides `CONTEXT` times as long; they may reach over the edge, where RoIAlign reads zeros."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (CONTEXT / 2)
+    return torch.cat((centre - half, centre + half), 1)

@@ -1,0 +1,99 @@
+"""The two-stage head: DDE proposes, MLDR decides.
+
+Shape shorthand: B images, A anchor points, K proposals an image, C classes.
+
+Source: YOLOspine (Masood and Taj 2026), "Detection Pipeline". Deviation: proposals are the K most likely objects of all
+levels together instead of those over a threshold, so that shapes are static and an image's result depends on nothing
+but the image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes
+from yolospine_ultra.nn.dde import DDEDetect
+from yolospine_ultra.nn.mldr import MLDR
+from yolospine_ultra.registry import register_head
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+
+@register_head()
+class SpineDetect(DDEDetect):
+    """DDE and MLDR in one head.
+
+    Inference output is (B, 4 + C, K * C), the host's layout: column k * C + c holds the box that MLDR gives class c of
+    proposal k, and a single non-zero score, that of class c. A proposal may so carry several classes, each with its own
+    box, through any back end of the host.
+
+    Score fusion: s_kc = sqrt(o_k * q_kc), the geometric mean of DDE's objectness o and MLDR's sigmoid q. DDE's softmax
+    is left out of it, because it must split its mass where a region has two findings; it serves to find the proposals,
+    and reaches stage 2 through the class features.
+
+    Args:
+        nc: number of classes C.
+        proposals: K, regions an image that stage 2 looks at.
+        dim: channels of the region features.
+        hidden: width of a region's embedding.
+        match_iou: overlap of a proposal with a ground truth from which stage 2 is taught its class; one value, or one a
+            class.
+        reg_max: bins of the distribution of each box side in stage 1.
+        ch: channels of the input maps, finest first.
+    """
+
+    def __init__(
+        self,
+        nc: int = 80,
+        proposals: int = 150,
+        dim: int = 64,
+        hidden: int = 128,
+        match_iou: float | list[float] = 0.5,
+        reg_max: int = 16,
+        ch: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(nc, reg_max, ch)
+        self.proposals = proposals
+        self.match_iou = [match_iou] * nc if isinstance(match_iou, float) else list(match_iou)
+        if len(self.match_iou) != nc:
+            raise ValueError(f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}.")
+        self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden)
+
+    def propose(self, preds: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """The K best proposals of raw stage-1 predictions.
+
+        Returns:
+            Boxes (B, K, 4), x1 y1 x2 y2 in input pixels, finite and inside the image, without gradient; their
+            objectness (B, K) in 0..1; their anchor points (B, K).
+        """
+        height, width = (n * self.stride[0] for n in preds["feats"][0].shape[2:])
+        boxes = self._get_decode_boxes({"feats": preds["feats"], "boxes": preds["boxes"].detach()}).transpose(1, 2)
+        objectness = preds["obj"].detach()[:, 0].float().sigmoid().nan_to_num(0.0)
+        objectness, anchor = objectness.topk(min(self.proposals, objectness.shape[1]), 1)
+        boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
+        return safe_boxes(boxes.float(), width, height), objectness, anchor
+
+    def refine(self, preds: dict[str, Any], boxes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Stage 2 on any regions: logits (R, C) and boxes (R, C, 4) in pixels, of `boxes` (R, 4) in images `index` (R,)."""
+        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, self.stride[0])
+        return logits, decode_boxes(boxes[:, None], deltas.float())
+
+    def infer(self, preds: dict[str, Any]) -> Tensor:
+        """The output (B, 4 + C, K * C) of raw predictions."""
+        boxes, objectness, _ = self.propose(preds)
+        b, k = objectness.shape
+        index = torch.arange(b, device=boxes.device)[:, None].expand(b, k).reshape(-1)
+        logits, refined = self.refine(preds, boxes.flatten(0, 1), index)
+        scores = (objectness.reshape(-1, 1) * logits.float().sigmoid()).sqrt()
+        columns = torch.diag_embed(scores).view(b, -1, self.nc)
+        return torch.cat((self.layout(refined.view(b, -1, 4)), columns), 2).transpose(1, 2)
+
+    def build_criterion(self, model: DetectionModel) -> Any:
+        """The loss of this head: `yolospine_ultra.losses.two_stage.TwoStageLoss`."""
+        from yolospine_ultra.losses.two_stage import TwoStageLoss
+
+        return TwoStageLoss(model)
