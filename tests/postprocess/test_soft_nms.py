@@ -81,12 +81,12 @@ def test_linear_leaves_overlap_at_or_below_the_threshold_alone():
     torch.testing.assert_close(lowered, torch.tensor([[0.9, 0.4]]), rtol=0, atol=1e-6)
 
 
-def test_score_threshold_drops_at_equality_and_dropped_boxes_decay_nothing():
-    # Identical boxes, linear: the second falls to 0.5 * (1 - 1) = 0; the third, equal to the threshold, is dropped.
-    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60], [55, 50, 65, 60]]])
-    scores = torch.tensor([[0.75, 0.5, 0.25, 0.26]])
+def test_score_threshold_drops_at_equality():
+    # The second box, half of the first, falls to 0.5 * (1 - 1/2) = 0.25; the third starts there; the fourth is above.
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 5], [50, 50, 60, 60], [90, 50, 99, 60]]])
+    scores = torch.tensor([[0.75, 0.5, 0.25, 0.375]])
     out = soft_nms(boxes, scores, "linear", score_threshold=0.25)
-    assert out.tolist() == [[0.75, 0.0, 0.0, scores[0, 3].item()]]
+    assert out.tolist() == [[0.75, 0.0, 0.0, 0.375]]
 
 
 def test_ties_go_to_the_lowest_index():
@@ -139,9 +139,10 @@ def test_groups_and_padding_change_nothing_bitwise(decay):
 
 
 def test_boxes_without_area_are_left_alone():
-    # A point on another point, a point inside a box, an inverted box across a box: no overlap, no NaN.
-    boxes = torch.tensor([[[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [8, 2, 2, 8]]])
-    scores = torch.tensor([[0.4, 0.3, 0.9, 0.8]])
+    # A point on another point, a point inside a box, an inverted box across a box, and two crossing lines (whose union
+    # is 0): no overlap, no NaN.
+    boxes = torch.tensor([[[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [8, 2, 2, 8], [5, 0, 5, 10], [0, 5, 10, 5]]])
+    scores = torch.tensor([[0.4, 0.3, 0.9, 0.8, 0.7, 0.6]])
     assert torch.equal(soft_nms(boxes, scores, "gaussian"), scores)
 
 

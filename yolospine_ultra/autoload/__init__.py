@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+
+TYPE_CHECKING = False  # `typing` costs more to import than all that happens here
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 SWITCH = "YOLOSPINE_AUTOLOAD"
 TARGET = "ultralytics.models"  # the last of the host's packages to be executed when `ultralytics.YOLO` is looked up
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Lets others find `TARGET`, and calls the registration after it has been executed."""
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -34,7 +36,7 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-class _Loader(Loader):
+class _Loader:
     """The real loader of `TARGET`, followed by the registration."""
 
     def __init__(self, real: Loader) -> None:
@@ -57,6 +59,8 @@ def _register() -> None:
     try:
         import yolospine_ultra  # noqa: F401
     except Exception as e:
+        import warnings
+
         warnings.warn(
             f"yolospine_ultra could not register with Ultralytics, its models are not available: "
             f"{type(e).__name__}: {e} (set {SWITCH}=0 to silence this)",

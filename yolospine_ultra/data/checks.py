@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ultralytics.data.utils import img2label_paths
+from ultralytics.utils import USER_CONFIG_DIR, YAML
+from ultralytics.utils.checks import check_file
 
+from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.plugin import cfg_dir
 
 SHOWN = 3  # files that an error names; the count says how many there are
 
 
-def resolve_data(data: Any) -> Any:
-    """`data`, or where it is a bare name that is no file, the plugin's own dataset YAML of that name."""
+def resolve_data(data: Any, root: str | Path | None = None) -> Any:
+    """The dataset that the arguments `data` and `data_root` mean.
+
+    Args:
+        data: what the host takes; a bare name that is no file is also looked up among the plugin's own datasets.
+        root: folder to take the place of the YAML's `path`. The YAML with that path is kept in the user's
+            configuration folder, so that a checkpoint that remembers it can be validated later.
+
+    Returns:
+        `data`, or the path of a YAML.
+
+    Raises:
+        FileNotFoundError: `root` is no folder.
+        ValueError: `root` is given without a YAML.
+    """
     name = Path(str(data))
     own = cfg_dir() / "datasets" / name.with_suffix(".yaml").name
-    return str(own) if data and len(name.parts) == 1 and not name.exists() and own.is_file() else data
+    if data and len(name.parts) == 1 and not name.exists() and own.is_file():
+        data = str(own)
+    if not root:
+        return data
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"data_root={root} is not a folder; expected the folder that holds the dataset's images.")
+    if Path(str(data)).suffix not in {".yaml", ".yml"}:
+        raise ValueError(f"data_root needs a dataset YAML in data, but data={data}.")
+    content = YAML.load(check_file(data)) | {"path": str(Path(root).resolve())}
+    content.pop("download", None)  # a folder that the user names is never filled by a download
+    text = yaml.safe_dump(content, sort_keys=False)
+    folder = USER_CONFIG_DIR / "yolospine"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{Path(str(data)).stem.split('@')[0]}@{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    AtomicPath(file).write_bytes(text.encode())
+    return str(file)
 
 
 def check_dataset_labels(dataset: Any, data: dict[str, Any]) -> None:

@@ -16,18 +16,24 @@ from yolospine_ultra.data.phantom_patient import LEVELS, DiscState, Patient
 # name, height, depth of the lower and of the upper end-plate (mm), wedge (degrees, positive opens to the front),
 # then the disc below: height (mm), wedge (degrees). T9 and T10 only fill the image above the last labelled disc.
 _BODIES = (
-    ("L5", 27.0, 34.5, 35.0, 7.0, 9.8, 11.0),
-    ("L4", 27.5, 34.5, 34.5, 2.0, 11.0, 8.0),
-    ("L3", 28.0, 34.0, 33.5, 0.0, 10.6, 6.0),
-    ("L2", 27.5, 33.0, 32.5, -1.0, 9.6, 5.0),
-    ("L1", 26.5, 32.0, 31.0, -2.0, 8.4, 3.5),
-    ("T12", 25.0, 30.5, 29.5, -3.0, 6.8, 1.0),
+    ("L5", 27.0, 34.5, 35.0, 7.0, 9.8, 12.5),
+    ("L4", 27.5, 34.5, 34.5, 2.5, 11.0, 9.0),
+    ("L3", 28.0, 34.0, 33.5, 0.5, 10.6, 7.0),
+    ("L2", 27.5, 33.0, 32.5, -0.5, 9.6, 6.0),
+    ("L1", 26.5, 32.0, 31.0, -1.5, 8.4, 4.5),
+    ("T12", 25.0, 30.5, 29.5, -2.5, 6.8, 1.5),
     ("T11", 23.5, 29.5, 28.5, -3.0, 5.8, 0.0),
     ("T10", 22.5, 28.5, 27.5, -3.0, 5.2, 0.0),
     ("T9", 22.0, 27.5, 27.0, -3.0, 5.0, 0.0),
 )
 # Fused sacral segments: name, height, upper and lower depth (mm), bend (degrees).
-_SACRUM = (("S1", 28.0, 33.5, 23.0, 9.0), ("S2", 23.0, 22.0, 17.0, 10.0), ("S3", 20.0, 16.0, 12.0, 8.0))
+_SACRUM = (
+    ("S1", 28.0, 33.5, 23.0, 9.0),
+    ("S2", 23.0, 22.0, 17.0, 10.0),
+    ("S3", 20.0, 16.0, 12.0, 4.0),
+    ("S4", 17.0, 11.5, 9.0, -8.0),
+    ("S5", 15.0, 8.5, 6.0, -14.0),
+)
 _STEP_MM = 0.5  # spacing of the samples along the canal
 
 
@@ -36,7 +42,7 @@ class Body:
     """One vertebral body.
 
     Attributes:
-        name: "T9" to "L5", "S1" to "S3".
+        name: "T9" to "L5", "S1" to "S5".
         outline: closed outline, (N, 2) mm.
         lower: lower end-plate from front to back, (K, 2) mm.
         upper: upper end-plate from front to back, (K, 2) mm.
@@ -158,7 +164,9 @@ def _plate(centre: np.ndarray, degrees: float, depth: float, hollow: float) -> n
     return centre + (u - 0.5) * depth * back + hollow * np.sin(np.pi * u) ** 0.8 * up
 
 
-def _outline(lower: np.ndarray, upper: np.ndarray, waist: tuple[float, float], spurs: tuple[float, float]) -> np.ndarray:
+def _outline(
+    lower: np.ndarray, upper: np.ndarray, waist: tuple[float, float], spurs: tuple[float, float]
+) -> np.ndarray:
     """Join two end-plates by a front and a back wall with a waist (mm); spurs (mm) lengthen the front corners."""
     v = np.linspace(0, 1, 13)[1:-1, None]
     back = lower[-1] - lower[0]

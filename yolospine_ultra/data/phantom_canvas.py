@@ -6,6 +6,7 @@ edge gives every boundary the partial volume a real slice has.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -57,6 +58,7 @@ class Canvas:
         self.pixels = np.zeros((self.side, self.side), np.float32)
         self._seed = seed
         self._phase = offset_mm / 8.0
+        self._textures: dict[tuple[int, float, float], np.ndarray] = {}
 
     def rows(self) -> np.ndarray:
         """Height of every canvas row, (side,) mm."""
@@ -74,18 +76,30 @@ class Canvas:
             grain_mm: size of its blobs across, mm.
             stretch: how much longer the blobs are from head to feet than across.
         """
-        extent = self.side * self.mm
-        shape = tuple(max(4, round(extent / (grain_mm * f))) for f in (stretch, 1.0))
-        coarse = [
-            np.random.default_rng([self._seed, key, k]).standard_normal(shape, dtype=np.float32) for k in (0, 1)
-        ]
-        field = np.cos(self._phase) * coarse[0] + np.sin(self._phase) * coarse[1]
-        return cv2.resize(field, (self.side, self.side), interpolation=cv2.INTER_CUBIC) * np.float32(1.3)
+        found = self._textures.get((key, grain_mm, stretch))
+        if found is None:
+            # Two blurred cells a blob: a bare coarse grid would show as a weave.
+            extent = 2 * self.side * self.mm
+            shape = tuple(max(8, round(extent / (grain_mm * f))) for f in (stretch, 1.0))
+            fields = [self._noise(key, k, shape) for k in range(1 if self._phase == 0 else 2)]
+            coarse = (
+                fields[0] if len(fields) == 1 else math.cos(self._phase) * fields[0] + math.sin(self._phase) * fields[1]
+            )
+            coarse = cv2.GaussianBlur(coarse, (0, 0), 1.0) * np.float32(3.6)
+            found = cv2.resize(coarse, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
+            self._textures[key, grain_mm, stretch] = found
+        return found
 
-    def _mix(self, mask: np.ndarray, x: int, y: int, value: float | np.ndarray, feather_mm: float, alpha: float) -> None:
+    def _noise(self, key: int, which: int, shape: tuple[int, int]) -> np.ndarray:
+        """White noise of the patient."""
+        return np.random.default_rng([self._seed, key, which]).standard_normal(shape, dtype=np.float32)
+
+    def _mix(
+        self, mask: np.ndarray, x: int, y: int, value: float | np.ndarray, feather_mm: float, alpha: float
+    ) -> None:
         """Blend `value` into the window at (x, y) through an 8-bit mask."""
         weight = mask.astype(np.float32) * np.float32(alpha / 255)
-        if feather_mm > 0:
+        if feather_mm > self.mm:  # finer edges than a canvas pixel are left to the drawing's own smoothing
             weight = cv2.GaussianBlur(weight, (0, 0), feather_mm / self.mm)
         window = self.pixels[y : y + mask.shape[0], x : x + mask.shape[1]]
         part = value[y : y + mask.shape[0], x : x + mask.shape[1]] if isinstance(value, np.ndarray) else value
@@ -124,7 +138,23 @@ class Canvas:
         fixed, x, y, width, height = found
         mask = np.zeros((height, width), np.uint8)
         cv2.polylines(mask, [fixed], closed, 255, max(1, round(width_mm / self.mm)), cv2.LINE_AA, _SHIFT)
-        self._mix(mask, x, y, value, 0.2, alpha)
+        self._mix(mask, x, y, value, 0.0, alpha)
+
+    def fill_beyond(self, edge: np.ndarray, value: float | np.ndarray, soft_mm: float = 0.7) -> None:
+        """Fill everything behind (right of) an edge given per canvas row in mm."""
+        first = int(np.clip((edge.min() - soft_mm - self.frame.origin[0]) / self.mm, 0, self.side))
+        x = self.columns()[first:].astype(np.float32)
+        weight = np.clip((x - edge[:, None].astype(np.float32)) * np.float32(1 / soft_mm) + np.float32(0.5), 0, 1)
+        window = self.pixels[:, first:]
+        window += weight * ((value[:, first:] if isinstance(value, np.ndarray) else value) - window)
+
+    def fill_before(self, edge: np.ndarray, value: float, soft_mm: float = 1.2) -> None:
+        """Fill everything in front of (left of) an edge given per canvas row in mm."""
+        last = int(np.clip((edge.max() + soft_mm - self.frame.origin[0]) / self.mm + 1, 0, self.side))
+        x = self.columns()[:last].astype(np.float32)
+        weight = np.clip((edge[:, None].astype(np.float32) - x) * np.float32(1 / soft_mm) + np.float32(0.5), 0, 1)
+        window = self.pixels[:, :last]
+        window += weight * (np.float32(value) - window)
 
     def averaged(self, blur_px: float) -> np.ndarray:
         """The picture at image size, blurred by the scanner's point spread of `blur_px` image pixels."""

@@ -156,10 +156,8 @@ def _sample_disc(rng: np.random.Generator, level: str, age: float, severity: flo
     if level in THORACIC_LEVELS:
         p_narrow *= 0.55
     narrow = rng.random() < p_narrow
-    if bulging:
-        bulge = rng.uniform(3.2, 7.5) if narrow else rng.uniform(2.3, 3.2)
-    else:
-        bulge = rng.uniform(0.0, 0.7)
+    low, high = ((3.2, 7.5) if narrow else (2.3, 3.2)) if bulging else (0.0, 0.7)
+    bulge = rng.uniform(low, high)
     if level in THORACIC_LEVELS and bulging:
         bulge = 2.2 + 0.5 * (bulge - 2.2)
     narrowing = rng.uniform(0.36, 0.74) if narrow else rng.uniform(0.0, 0.06)
@@ -184,7 +182,7 @@ def sample_patient(rng: np.random.Generator) -> Patient:
         age=age,
         scale=float(np.clip(rng.normal(1.0, 0.055), 0.88, 1.12)),
         pose_deg=float(rng.normal(0, 2.5)),
-        sacral_slope_deg=float(np.clip(rng.normal(37, 6), 22, 52)),
+        sacral_slope_deg=float(np.clip(rng.normal(33, 5.5), 20, 46)),
         lordosis=float(np.clip(rng.normal(1.0, 0.15), 0.7, 1.3)),
         canal_ap_mm=float(np.clip(rng.normal(14.0, 1.2), 11, 17)),
         conus_mm=float(np.clip(rng.normal(16, 11), -10, 45)),

@@ -1,8 +1,8 @@
 """Grey values of the spine phantom: paints the anatomy of one slice as a T1 or T2 image.
 
-Written for this project. Tissue brightness is a table per sequence, chosen by eye to sit in the usual order of spin-echo
-images (T2: fluid and fat bright; T1: fat bright, fluid dark); then come the scanner's point spread, the fall-off of a
-surface coil, Rician noise and an operator's window.
+Written for this project. Tissue brightness is a table per sequence, chosen by eye to sit in the usual order of
+spin-echo images (T2: fluid and fat bright; T1: fat bright, fluid dark); then come the scanner's point spread, the
+fall-off of a surface coil, Rician noise and an operator's window.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom_anatomy import Anatomy, Body, Disc
+from yolospine_ultra.data.phantom_anatomy import Anatomy, Body, Disc, round_corners
 from yolospine_ultra.data.phantom_canvas import Canvas, Frame, ellipse
 
 SEQUENCES = ("t1", "t2")
@@ -58,7 +58,7 @@ class _Painter:
     def back_lines(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the fascia and the skin of the back lie in every canvas row, mm."""
         canal = self.anatomy.canal
-        tips = np.array([p[np.argmax(p[:, 0])] for p in self.anatomy.spinous.values()]) + (3.0, 0.0)
+        tips = np.array([p[np.argmax(p[:, 0])] for p in self.anatomy.spinous.values()]) + np.array([3.0, 0.0])
         sacral = canal.edge(canal.front + 20.0, canal.at["L5/S1"] + 50)[::20]
         knots = np.concatenate([tips, sacral])
         knots = knots[np.argsort(knots[:, 1])]
@@ -72,12 +72,6 @@ class _Painter:
         skin = np.maximum(0.55 * fascia + 0.45 * straight + thickness, fascia + 4.0)
         return fascia, skin
 
-    def fill_right_of(self, edge: np.ndarray, value: float | np.ndarray, soft_mm: float = 0.7) -> None:
-        """Fill everything behind (right of) an edge given per canvas row."""
-        x = self.canvas.columns().astype(np.float32)
-        weight = np.clip((x[None, :] - edge[:, None].astype(np.float32)) / soft_mm + 0.5, 0, 1)
-        self.canvas.pixels += weight * (value - self.canvas.pixels)
-
     def front_line(self) -> np.ndarray:
         """Points down the fronts of the bodies, cranial to caudal, (N, 2) mm."""
         stack = [*reversed(self.anatomy.bodies), *self.anatomy.sacrum]
@@ -86,8 +80,9 @@ class _Painter:
     def paint_abdomen(self) -> None:
         """Fat, organs, bowel, great vessel and the belly wall in front of the spine."""
         canvas, rng = self.canvas, self.rng(1)
-        organ = 1 / (1 + np.exp(-3.0 * (canvas.texture(11, 30) + 0.25)))
-        grain = 0.05 * canvas.texture(12, 2.2) + 0.06 * canvas.texture(13, 7, 2.0)
+        folds = canvas.texture(11, 34) + 0.45 * canvas.texture(13, 9, 1.8)
+        organ = cv2.GaussianBlur(np.clip(0.65 + 0.9 * folds, 0, 1), (0, 0), 3.0)
+        grain = 0.03 * canvas.texture(12, 1.8)
         canvas.pixels += self.tissue("inner_fat") + organ * (self.tissue("organ") - self.tissue("inner_fat")) + grain
         front = self.front_line()
         middle = front[:, 0].mean()
@@ -106,7 +101,7 @@ class _Painter:
     def _bowel(self, centre: np.ndarray, rng: np.random.Generator, big: bool = False) -> None:
         """One loop: dark wall, gas, fluid or paste inside."""
         radii = tuple(rng.uniform(12, 22, 2) if big else rng.uniform(4, 13, 2))
-        wobble = rng.normal(0, 0.06, 3)
+        wobble = rng.normal(0, 0.1, 3)
         turn = rng.uniform(0, 180)
         content = rng.choice(("gas", "organ", "water", "flow"), p=(0.35, 0.4, 0.08, 0.17))
         grow = 1 + 0.01 * abs(self.anatomy.offset_mm)
@@ -114,23 +109,19 @@ class _Painter:
         inner = ellipse(centre, (radii[0] * grow - 1.6, radii[1] * grow - 1.6), turn, wobble)
         value = self.tissue(content) + 0.05 * rng.normal()
         if content == "organ":
-            value = value + 0.05 * self.canvas.texture(14, 3)
-        soft = float(rng.uniform(0.5, 2.5))
-        self.canvas.fill(outer, self.tissue("muscle"), soft, 0.8)
-        self.canvas.fill(inner, value, soft, 0.85)
+            value = value + 0.05 * self.canvas.texture(13, 9, 1.8)
+        soft = float(rng.uniform(0.8, 3.0))
+        strength = 1.0 if big else float(rng.uniform(0.4, 0.95))
+        self.canvas.fill(outer, self.tissue("muscle"), soft, 0.7 * strength)
+        self.canvas.fill(inner, value, soft, strength)
 
     def _belly_wall(self, wall: np.ndarray, rng: np.random.Generator) -> None:
         """Muscle of the belly, the fat and skin in front of it, air beyond."""
-        x = self.canvas.columns().astype(np.float32)[None, :]
         thick, fat = float(rng.uniform(7, 12)), float(rng.uniform(8, 30))
-        for edge, value in (
-            (wall, self.tissue("muscle")),
-            (wall - thick, self.tissue("fat")),
-            (wall - thick - fat, self.tissue("skin")),
-            (wall - thick - fat - 2, 0.0),
-        ):
-            weight = np.clip((edge[:, None].astype(np.float32) - x) / 1.2 + 0.5, 0, 1)
-            self.canvas.pixels += weight * (value - self.canvas.pixels)
+        self.canvas.fill_before(wall, self.tissue("muscle"))
+        self.canvas.fill_before(wall - thick, self.tissue("fat"))
+        self.canvas.fill_before(wall - thick - fat, self.tissue("skin"))
+        self.canvas.fill_before(wall - thick - fat - 2, 0.0)
 
     def _prevertebral(self, front: np.ndarray, rng: np.random.Generator) -> None:
         """Fat in front of the spine and the aorta or the vena cava running down to L4."""
@@ -139,15 +130,18 @@ class _Painter:
         smooth = (front[:-1] + front[1:]) / 2
         reach = np.interp(smooth[:, 1], (-140, 20), (5 + gap, 16 + gap))[:, None] * (1.0, 0.0)
         fat = self.tissue("inner_fat") + 0.12 + 0.06 * canvas.texture(15, 4, 3.0)
-        canvas.fill(np.concatenate([smooth - reach, smooth[::-1] + (6, 0)]), fat, 1.5, 0.85)
+        canvas.fill(np.concatenate([smooth - reach, smooth[::-1] + np.array([6.0, 0.0])]), fat, 1.5, 0.85)
         if rng.random() < 0.75:
             end = float(rng.uniform(-75, -45))
             part = smooth[smooth[:, 1] < end + 20]
             width = float(rng.uniform(9, 17)) * np.clip((end + 24 - part[:, 1]) / 30, 0.25, 1)[:, None]
-            near = part - (gap + 1.0, 0)
-            tube = np.concatenate([near, (near - width * (1.0, 0.0))[::-1]])
+            width = width * (1 + 0.12 * np.sin(part[:, 1:] / 17 + rng.uniform(0, 6)))
+            near = part - (gap + 1.0, 0) - (1.5, 0) * np.sin(part[:, 1:] / 31 + rng.uniform(0, 6))
+            tube = round_corners(np.concatenate([near, (near - width * (1.0, 0.0))[::-1]]), 3)
             content = "flow" if rng.random() < 0.75 else "vein"
-            canvas.fill(tube, self.tissue(content) + 0.02 * canvas.texture(16, 3, 4.0), 0.9, 0.9)
+            canvas.fill(
+                tube, self.tissue(content) + 0.03 * canvas.texture(15, 4, 3.0), 1.3, float(rng.uniform(0.6, 0.9))
+            )
 
     def paint_back(self) -> None:
         """Muscle and ligaments behind the canal, fascia, fat under the skin, skin and air."""
@@ -156,36 +150,36 @@ class _Painter:
         canal = self.anatomy.canal
         front = np.interp(canvas.rows(), canal.line[:, 1], canal.line[:, 0])
         streaks = canvas.texture(21, 3.2, 2.6) + 0.7 * canvas.texture(22, 9)
-        fatty = 1 / (1 + np.exp(-2.5 * (streaks - np.interp(self.patient.age, (20, 80), (0.9, 0.1)))))
+        fatty = np.clip(0.5 + 0.5 * (streaks - float(np.interp(self.patient.age, (20, 80), (0.9, 0.1)))), 0, 1)
         muscle = self.tissue("muscle") + fatty * (self.tissue("inner_fat") - self.tissue("muscle"))
-        self.fill_right_of(front + 4, muscle + 0.03 * canvas.texture(23, 1.5))
-        self.fill_right_of(fascia, self.tissue("ligament"))
+        canvas.fill_beyond(front + 4, muscle + 0.03 * canvas.texture(12, 1.8))
+        canvas.fill_beyond(fascia, self.tissue("ligament"))
         septa = np.clip(canvas.texture(24, 3.5, 2.0) - 1.7, 0, 1) * 0.35
-        self.fill_right_of(fascia + 1.6 + rng.uniform(0, 1.2), self.tissue("fat") - septa)
-        self.fill_right_of(skin, self.tissue("skin"))
-        self.fill_right_of(skin + 2.0, 0.0)
+        canvas.fill_beyond(fascia + 1.6 + rng.uniform(0, 1.2), self.tissue("fat") - septa)
+        canvas.fill_beyond(skin, self.tissue("skin"))
+        canvas.fill_beyond(skin + 2.0, 0.0)
 
     def _bone(self, outline: np.ndarray, marrow: np.ndarray, rim_mm: float) -> None:
         """Marrow with a dark cortical rim."""
         self.canvas.fill(outline, marrow, 0.3)
-        self.canvas.stroke(outline, rim_mm, self.tissue("cortex"), closed=True)
+        self.canvas.stroke(outline, rim_mm, self.tissue("cortex"), closed=True, alpha=0.85)
 
     def marrow(self) -> np.ndarray:
         """Marrow texture of the patient, fattier (brighter) with age."""
         canvas = self.canvas
-        level = self.tissue("marrow") + np.interp(self.patient.age, (20, 80), (-0.05, 0.06))
-        return level + 0.035 * canvas.texture(31, 1.4) + 0.04 * canvas.texture(32, 6) + 0.03 * canvas.texture(33, 40)
+        level = self.tissue("marrow") + float(np.interp(self.patient.age, (20, 80), (-0.05, 0.06)))
+        return level + 0.03 * canvas.texture(12, 1.8) + 0.03 * canvas.texture(32, 5) + 0.03 * canvas.texture(33, 40)
 
     def paint_bones(self) -> None:
         """Bodies, sacrum and spinous processes."""
         marrow, rng = self.marrow(), self.rng(3)
         for outline in self.anatomy.spinous.values():
             self.canvas.fill(outline, marrow + 0.03, 0.4, 0.75 + 0.25 * np.exp(-((self.anatomy.offset_mm / 4) ** 2)))
-            self.canvas.stroke(outline, 1.0, self.tissue("cortex"), closed=True, alpha=0.85)
+            self.canvas.stroke(outline, 0.9, self.tissue("cortex"), closed=True, alpha=0.6)
         for body in (*self.anatomy.sacrum, *self.anatomy.bodies):
-            self._bone(body.outline, marrow + 0.03 * rng.normal(), 1.3)
+            self._bone(body.outline, marrow + 0.03 * rng.normal(), 1.0)
             # Chemical shift thickens one end-plate and thins the other.
-            self.canvas.stroke(body.lower + (0, 0.3), 1.3, self.tissue("cortex"))
+            self.canvas.stroke(body.lower + np.array([0.0, 0.3]), 1.1, self.tissue("cortex"), alpha=0.9)
             self._vein(body, rng)
         for lower, upper in zip(self.anatomy.sacrum, self.anatomy.sacrum[1:], strict=False):
             self.canvas.stroke(np.stack([lower.lower[3], upper.upper[-4]]), 2.2, self.tissue("annulus"))
@@ -212,12 +206,12 @@ class _Painter:
             below = disc.plain[17 + 19 : 17 + 19 + 17][::-1]
             for plate, sign in ((above, -1.0), (below, 1.0)):
                 part = plate[int(17 * u) : int(17 * u) + 8]
-                band = np.concatenate([part + (0, sign), part[::-1] + (0, sign * reach)])
+                band = np.concatenate([part + np.array([0, sign]), part[::-1] + np.array([0, sign * reach])])
                 self.canvas.fill(band, value, 1.3, float(strength))
 
     def paint_discs(self) -> None:
         """Annulus and nucleus of every disc."""
-        speckle = self.canvas.texture(41, 2.0)
+        speckle = self.canvas.texture(12, 1.8)
         for k, disc in enumerate(self.anatomy.discs):
             rng = self.rng(40 + k)
             self.canvas.fill(disc.outline, self.tissue("annulus") + 0.02 * speckle, 0.3)
@@ -251,7 +245,7 @@ class _Painter:
         pad = np.zeros(len(s))
         for i in canal.at.values():
             pad = np.maximum(pad, 6.5 * np.exp(-(((s - s[i] + 5) / 6.5) ** 2)))
-        fat = self.tissue("fat") * 0.88 + 0.05 * canvas.texture(51, 2)
+        fat = self.tissue("fat") * 0.88 + 0.05 * canvas.texture(12, 1.8)
         canvas.fill(canal.strip(canal.wall - 1.0, canal.wall - 1.0 + pad), fat, 0.7, 0.9)
         below = canal.at["L5/S1"] - 10
         canvas.fill(canal.strip(np.full(1, 1.0), canal.wall + 3.0, below), fat, 0.7, 0.9)

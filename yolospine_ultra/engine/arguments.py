@@ -18,6 +18,7 @@ ARGUMENTS: dict[str, Any] = {
     "suppression": "gaussian",  # Soft-NMS with this decay, or hard NMS
     "soft_sigma": 0.5,  # sigma of the Gaussian decay
     "backbone_lr": 0.5,  # learning rate of the backbone relative to lr0
+    "data_root": None,  # folder of the dataset, in place of the `path` in its YAML
 }
 
 RECIPE: dict[str, Any] = {
@@ -31,7 +32,6 @@ RECIPE: dict[str, Any] = {
     "epochs": 200,
     "batch": 32,
     "imgsz": 384,
-    "degrees": 5.0,  # "minor rotation"
     "cls_pw": 0.25,  # class weights w_k, inverse frequency to this power
 }
 

@@ -18,9 +18,9 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
+from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.data.checks import check_dataset_labels, resolve_data
 from yolospine_ultra.engine.arguments import check_arguments
-from yolospine_ultra.engine.atomic import AtomicPath
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.engine.validator import SpineValidator
 
@@ -36,8 +36,8 @@ class SpineTrainer(DetectionTrainer):
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
 
     def get_dataset(self) -> dict[str, Any]:
-        """The host's, after looking a bare name up among the plugin's own datasets."""
-        self.args.data = resolve_data(self.args.data)
+        """The host's, of the dataset that `data` and `data_root` mean."""
+        self.args.data = resolve_data(self.args.data, self.args.data_root)
         return super().get_dataset()
 
     def get_model(

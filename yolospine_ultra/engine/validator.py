@@ -24,7 +24,7 @@ class SpineValidator(DetectionValidator):
         super().__init__(dataloader, save_dir, args, _callbacks)
         check_arguments(self.args)
         self.args.rect = False
-        self.args.data = resolve_data(self.args.data)
+        self.args.data = resolve_data(self.args.data, self.args.data_root)
 
     def postprocess(self, preds: Any) -> list[dict[str, Tensor]]:
         """Detections of each image: boxes x1 y1 x2 y2 in input pixels, scores, classes."""

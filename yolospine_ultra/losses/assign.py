@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 SAME_REGION = 0.7  # overlap from which two ground truths of stage 1 share their anchor points' labels
-JITTERS = 2  # jittered copies of each ground truth among the regions
+JITTERS = 1  # jittered copies of each ground truth among the regions
 SHIFT, STRETCH = 0.15, 0.2  # of a jittered box: centre by a share of its sides, sides by exp(+-STRETCH)
 MAX_TRUTHS = 64  # ground truths an image that give regions: bounds memory on crowded images
-SAMPLED = 64  # proposals an image that stage 2 trains on, drawn from the K it will see at inference
+SAMPLED = 48  # proposals an image that stage 2 trains on, drawn from the K it will see at inference
 
 
 def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, classes: int) -> Tensor:
@@ -56,7 +56,7 @@ def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Ten
     regions = [proposals.gather(1, drawn[..., None].expand(-1, -1, 4)).reshape(-1, 4)]
     index = [torch.arange(b, device=device)[:, None].expand_as(drawn).reshape(-1)]
     for i in range(b):
-        mine = boxes[image == i]
+        mine = boxes[image == i].unique(dim=0)  # findings that share a box are one region
         mine = mine[torch.randperm(len(mine), device=device)[:MAX_TRUTHS]]
         mine = torch.cat((mine, jitter(mine.repeat(JITTERS, 1))))
         regions.append(mine)

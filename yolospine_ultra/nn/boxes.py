@@ -43,11 +43,16 @@ def safe_boxes(boxes: Tensor, width: float | Tensor, height: float | Tensor) -> 
     torchvision's `roi_align` reads out of bounds on non-finite or huge boxes on the CPU, and the host profiles models
     with uninitialised memory, so such boxes do arrive.
     """
-    x1, y1, x2, y2 = boxes.nan_to_num(0.0, 0.0, 0.0).unbind(-1)
+    x1, y1, x2, y2 = without_nan(boxes).unbind(-1)
     x1, y1 = x1.clamp(min=0).clamp(max=width - 1), y1.clamp(min=0).clamp(max=height - 1)
     x2 = torch.maximum(x2.clamp(max=width), x1 + 1)
     y2 = torch.maximum(y2.clamp(max=height), y1 + 1)
     return torch.stack((x1, y1, x2, y2), -1)
+
+
+def without_nan(x: Tensor) -> Tensor:
+    """`x` with zeros in place of NaN, by comparison, since not every exported back end knows `nan_to_num`."""
+    return torch.where(x == x, x, torch.zeros_like(x))  # noqa: PLR0124
 
 
 def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -73,8 +73,10 @@ class MLDR(nn.Module):
         merged = self.merge(feats, towers)
         # RoIAlign in single precision: half the coordinates of a 640 px image are not representable in fp16
         source, boxes, index = merged.float(), boxes.float(), index.float()[:, None]
+        # one sample a bin: at the finest stride a bin is about one cell, and Mask R-CNN (He et al. 2017) found the
+        # number of samples not to matter
         crops = [
-            roi_align(source, torch.cat((index, b), 1), self.pool, 1 / stride, sampling_ratio=2, aligned=True)
+            roi_align(source, torch.cat((index, b), 1), self.pool, 1 / stride, sampling_ratio=1, aligned=True)
             for b in (boxes, _widen(boxes))
         ]
         x = self.region(torch.cat(crops, 1).to(merged.dtype))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes
+from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes, without_nan
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import MLDR
 from yolospine_ultra.registry import register_head
@@ -72,7 +72,7 @@ class SpineDetect(DDEDetect):
         """
         height, width = (n * self.stride[0] for n in preds["feats"][0].shape[2:])
         boxes = self._get_decode_boxes({"feats": preds["feats"], "boxes": preds["boxes"].detach()}).transpose(1, 2)
-        objectness = preds["obj"].detach()[:, 0].float().sigmoid().nan_to_num(0.0)
+        objectness = without_nan(preds["obj"].detach()[:, 0].float().sigmoid())
         objectness, anchor = objectness.topk(min(self.proposals, objectness.shape[1]), 1)
         boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
         return safe_boxes(boxes.float(), width, height), objectness, anchor
@@ -89,7 +89,7 @@ class SpineDetect(DDEDetect):
         index = torch.arange(b, device=boxes.device)[:, None].expand(b, k).reshape(-1)
         logits, refined = self.refine(preds, boxes.flatten(0, 1), index)
         scores = (objectness.reshape(-1, 1) * logits.float().sigmoid()).sqrt()
-        columns = torch.diag_embed(scores).view(b, -1, self.nc)
+        columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)
         return torch.cat((self.layout(refined.view(b, -1, 4)), columns), 2).transpose(1, 2)
 
     def build_criterion(self, model: DetectionModel) -> Any:

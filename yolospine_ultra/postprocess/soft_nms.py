@@ -6,8 +6,8 @@ and equations 1-2. The schedule below (several picks per pass) is this project's
 The definition picks one box at a time. A box whose score no overlapping live box exceeds will be picked with exactly
 the score it has now: scores only fall, and nothing that could lower its score comes before it. All such boxes are
 therefore picked in one pass, and only the order of the multiplications differs from the definition. Everything is
-computed in float64 on the CPU with NumPy, whose call overhead is a fraction of a kernel launch: one result on every
-device, and a rounding difference that vanishes in float32.
+computed in float64 on the CPU with NumPy, wherever the tensors live: every device decays by the same arithmetic, and
+the order of the multiplications shows only in float64 rounding.
 """
 
 from typing import Literal

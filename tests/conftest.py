@@ -1,0 +1,94 @@
+"""Shared fixtures: an offline host with folders of its own, a tiny dataset, and the real one where it is there."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# before Ultralytics is imported: nothing is downloaded, and the user's settings stay as they are
+_CONFIG = Path(tempfile.mkdtemp(prefix="yolospine-tests-"))
+os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="0", YOLO_CONFIG_DIR=str(_CONFIG))
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+SPIDER = REPO.parent / "shared" / "data" / "spider-lumbar"
+MODELS = REPO / "cfg" / "models"
+
+(_CONFIG / "Ultralytics").mkdir(exist_ok=True)
+_FONT = _CONFIG / "Ultralytics" / "Arial.ttf"  # the host would download it
+if not _FONT.exists():
+    _FONT.symlink_to(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
+def run(code_or_args, cwd, **env):
+    """Run Python code, or a command as a list, in a fresh process; returns the completed process."""
+    args = [sys.executable, "-c", code_or_args] if isinstance(code_or_args, str) else code_or_args
+    return subprocess.run(args, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=900)
+
+
+def command(name):
+    """Path of a console script beside the interpreter that runs the tests."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def write_dataset(root, images=6, classes=3, size=96, per_image=3, seed=0, channels=3):
+    """Bright rectangles on noise in YOLO layout; some carry two labels. Returns the dataset YAML."""
+    rng = np.random.default_rng(seed)
+    for split, n in (("train", images), ("val", max(images // 2, 2))):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            image = rng.integers(0, 60, (size, size), dtype=np.uint8)
+            rows = []
+            for k in range(per_image):
+                w, h = rng.uniform(0.2, 0.4), rng.uniform(0.1, 0.2)
+                x, y = rng.uniform(w / 2, 1 - w / 2), (k + 0.5) / per_image
+                x1, y1, x2, y2 = ((np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])).clip(0, 1) * size).astype(int)
+                c = int(rng.integers(classes))
+                image[y1:y2, x1:x2] = 120 + 40 * c
+                labels = {c, (c + 1) % classes} if rng.random() < 0.3 else {c}
+                rows += [f"{c} {x:.5f} {y:.5f} {w:.5f} {h:.5f}" for c in sorted(labels)]
+            cv2.imwrite(str(root / "images" / split / f"{i}.png"), image)
+            (root / "labels" / split / f"{i}.txt").write_text("\n".join(rows) + "\n")
+    file = root / "data.yaml"
+    names = "".join(f"  {i}: class{i}\n" for i in range(classes))
+    file.write_text(f"path: {root}\ntrain: images/train\nval: images/val\nchannels: {channels}\nnames:\n{names}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """YAML of a dataset of a few small images with three classes."""
+    return write_dataset(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def spider():
+    """Folder of the real lumbar MRI set; tests that need it are skipped where it is not there."""
+    if not SPIDER.is_dir():
+        pytest.skip(f"needs the real images, expected at {SPIDER}")
+    return SPIDER
+
+
+@pytest.fixture
+def truth_batch():
+    """A function that makes a batch of the host's layout from lists of (class, x, y, w, h) rows, one list an image."""
+    import torch
+
+    def make(images, size=64, channels=3):
+        rows = [(i, *row) for i, image in enumerate(images) for row in image]
+        table = torch.tensor(rows).float().view(-1, 6)
+        torch.manual_seed(0)
+        return {
+            "img": torch.rand(len(images), channels, size, size),
+            "batch_idx": table[:, 0],
+            "cls": table[:, 1:2],
+            "bboxes": table[:, 2:],
+        }
+
+    return make

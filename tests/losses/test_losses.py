@@ -1,0 +1,151 @@
+"""Losses: by hand, against finite differences and seeded values, and finite whatever the batch holds."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from ultralytics.utils import DEFAULT_CFG
+
+from yolospine_ultra.engine.model import PluginDetectionModel
+from yolospine_ultra.losses.assign import jitter, match_regions, multi_hot_labels, sample_regions
+from yolospine_ultra.losses.focal import softmax_focal_loss
+from yolospine_ultra.losses.weighted_bce import weighted_bce
+
+
+def model(yaml="yolospine-n.yaml", nc=3, **attributes):
+    torch.manual_seed(0)
+    m = PluginDetectionModel(yaml, nc=nc, verbose=False)
+    m.args = DEFAULT_CFG
+    for k, v in attributes.items():
+        setattr(m, k, v)
+    return m.train()
+
+
+ONE = [[(1, 0.5, 0.5, 0.4, 0.3)]]
+TWICE = [[(0, 0.5, 0.5, 0.4, 0.3), (2, 0.5, 0.5, 0.4, 0.3)], []]
+CROWD = [[(i % 3, 0.05 + 0.9 * (i % 20) / 20, 0.05 + 0.9 * (i // 20) / 15, 0.06, 0.05) for i in range(300)]]
+
+
+def test_focal_by_hand():
+    # p = (1/4, 3/4), one label, gamma 2, weight 2: -2 (3/4)^2 ln(1/4)
+    logits = torch.tensor([[0.0, torch.log(torch.tensor(3.0))]])
+    got = softmax_focal_loss(logits, torch.tensor([[1.0, 0.0]]), torch.tensor([2.0, 1.0]))
+    torch.testing.assert_close(got, torch.tensor([2 * 0.5625 * 1.3862944]))
+
+
+def test_focal_is_cross_entropy_without_focus_and_splits_between_labels():
+    logits, labels = torch.randn(5, 4), torch.tensor([[1.0, 0, 1, 0]]).expand(5, 4)
+    torch.testing.assert_close(
+        softmax_focal_loss(logits, labels, gamma=0.0), F.cross_entropy(logits, labels / 2, reduction="none")
+    )
+
+
+def test_weighted_bce_by_hand():
+    # p = 1/2 everywhere: -ln(1/2) a term; weights 1 and 3 over two rows, divided by the rows
+    got = weighted_bce(torch.zeros(2, 2), torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([1.0, 3.0]))
+    torch.testing.assert_close(got, torch.tensor(8 * 0.6931472 / 2))
+
+
+def test_gradients_against_finite_differences():
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.float64)
+    weights = torch.tensor([1.0, 2, 0.5, 1], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: softmax_focal_loss(x, labels, weights), logits)
+    assert torch.autograd.gradcheck(lambda x: weighted_bce(x, labels * 0.7, weights), logits)
+
+
+def test_labels_of_a_shared_box_are_multi_hot():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60], [0, 0, 0, 0]]])
+    labels = torch.tensor([[[0.0], [2], [1], [0]]])
+    valid = torch.tensor([[[1.0], [1], [1], [0]]])
+    got = multi_hot_labels(labels, boxes, valid, 3)
+    assert got[0].tolist() == [[1, 0, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]
+
+
+def test_regions_answer_for_every_class_over_its_threshold():
+    truths = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10]])
+    labels, image = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])
+    regions = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [30, 30, 40, 40]])
+    index = torch.tensor([0, 1, 0])
+    match = match_regions(regions, index, truths, labels, image, torch.tensor([0.5, 0.4, 0.5]))
+    assert match.tolist() == [[0, 1, -1], [-1, -1, 2], [-1, -1, -1]]
+    strict = match_regions(regions, index, truths, labels, image, torch.tensor([0.5, 0.6, 0.5]))
+    assert strict[0].tolist() == [0, -1, -1]  # class 1 overlaps by 0.5 only
+
+
+def test_regions_include_truths_and_stay_with_their_image():
+    truths = torch.tensor([[5.0, 5, 25, 15], [5, 5, 25, 15], [30, 30, 50, 40]])
+    regions, index = sample_regions(torch.zeros(2, 100, 4), truths, torch.tensor([0, 0, 1]))
+    for i, row in ((0, truths[0]), (1, truths[2])):
+        mine = regions[index == i]
+        assert (mine == row).all(1).sum() == 1  # findings with one box are one region
+    assert len(regions) == len(index) == 2 * 48 + 4
+
+
+def test_jitter_stays_close():
+    from torchvision.ops import box_iou
+
+    boxes = torch.tensor([[10.0, 10, 50, 30]]).repeat(200, 1)
+    torch.manual_seed(0)
+    overlap = box_iou(boxes[:1], jitter(boxes))[0]
+    assert overlap.min() > 0.4 and overlap.std() > 0.05
+
+
+@pytest.mark.parametrize("yaml", ["yolospine-n.yaml", "yolospine-nomldr-n.yaml"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("truths", [[[], []], ONE, TWICE, CROWD], ids=["empty", "one", "twice", "300"])
+def test_finite_loss_and_gradient_of_every_parameter(yaml, dtype, truths, truth_batch):
+    m = model(yaml)
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        loss, items = m(truth_batch(truths))
+    assert loss.isfinite().all() and all(v.isfinite() for v in items.values())
+    loss.sum().backward()
+    for name, p in m.named_parameters():
+        if p.requires_grad and "dfl" not in name:
+            assert p.grad is not None and p.grad.isfinite().all(), name
+    if m.model[-1].__class__.__name__ == "SpineDetect":
+        assert m.model[-1].mldr.score.weight.grad.abs().sum() > 0
+
+
+def test_golden_values(truth_batch):
+    _, items = model()(truth_batch(TWICE + ONE))
+    golden = GOLDEN
+    assert {k: round(float(v), 3) for k, v in items.items()} == pytest.approx(golden, rel=2e-2)
+
+
+GOLDEN = {}
+
+
+def test_class_weights_reach_both_stages(truth_batch):
+    batch = truth_batch(ONE)
+    _, plain = model()(batch)
+    torch.manual_seed(0)
+    m = model(class_weights=torch.tensor([1.0, 3.0, 1.0]))
+    _, weighted = m(truth_batch(ONE))
+    assert weighted["cls_loss"] == pytest.approx(3 * float(plain["cls_loss"]), rel=1e-3)
+    assert weighted["mldr_cls_loss"] > plain["mldr_cls_loss"]
+    assert weighted["obj_loss"] == pytest.approx(float(plain["obj_loss"]), rel=1e-4)
+
+
+def test_order_of_the_rows_in_a_batch_does_not_matter(truth_batch):
+    batch = truth_batch([*TWICE, *ONE])
+    m = model().eval()  # eval: no sampling noise in batch norm
+    shuffled = batch | {k: batch[k].flip(0) for k in ("batch_idx", "cls", "bboxes")}
+    torch.manual_seed(1)
+    a = m.loss(batch, m(batch["img"]))[1]
+    torch.manual_seed(1)
+    b = m.loss(shuffled, m(batch["img"]))[1]
+    for k in ("box_loss", "dfl_loss", "obj_loss", "cls_loss"):
+        assert float(a[k]) == pytest.approx(float(b[k]), rel=1e-4)
+
+
+def test_second_finding_of_one_box_is_learnt(truth_batch):
+    """Of two findings with one box, a stock assigner teaches one; here the softmax is taught both."""
+    m = model()
+    opt = torch.optim.Adam(m.parameters(), 1e-2)
+    for _ in range(30):
+        loss, _ = m(truth_batch([TWICE[0]]))
+        opt.zero_grad(), loss.sum().backward(), opt.step()
+    preds = m(truth_batch([TWICE[0]])["img"])
+    best = preds["obj"][0, 0].argmax()
+    p = preds["cls"][0, :, best].softmax(0)
+    assert p[0] > 0.3 and p[2] > 0.3 and p[1] < 0.2

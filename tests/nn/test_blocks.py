@@ -1,0 +1,87 @@
+"""The building blocks: shapes, and each against an independent statement of what it computes."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from yolospine_ultra.nn.area_attention import A2, AreaAttention
+from yolospine_ultra.nn.dense_c2f import ChannelNorm, DenseC2f
+from yolospine_ultra.nn.gelan import GELAN
+from yolospine_ultra.nn.relan import RELAN
+
+
+@pytest.mark.parametrize("block", [GELAN, RELAN, A2, DenseC2f])
+@pytest.mark.parametrize(("c1", "c2"), [(32, 32), (24, 64)])
+def test_shape_and_gradient_of_every_parameter(block, c1, c2):
+    m = block(c1, c2, 2)
+    y = m(torch.randn(2, c1, 8, 12))
+    assert y.shape == (2, c2, 8, 12)
+    y.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in m.parameters())
+
+
+def test_relan_is_the_shortcut_where_gamma_is_zero():
+    m = RELAN(16, 16, 2).eval()
+    torch.nn.init.zeros_(m.gamma)
+    x = torch.randn(1, 16, 4, 4)
+    assert torch.equal(m(x), x)
+
+
+def test_relan_adds_gamma_times_the_aggregation():
+    m = RELAN(16, 16, 1, scale=0.3).eval()
+    x = torch.randn(1, 16, 4, 4)
+    first = m.cv1(x)
+    expected = x + 0.3 * m.cv2(torch.cat((first, m.stages[0](first)), 1))
+    torch.testing.assert_close(m(x), expected)
+
+
+def naive_area_attention(m, x):
+    """Strip by strip, head by head, with explicit softmax."""
+    b, c, h, w = x.shape
+    q, k, v = m.qkv(x).flatten(2).chunk(3, 1)
+    out = torch.zeros(b, c, h * w)
+    strip, d = -(-h * w // m.area), c // m.heads
+    for start in range(0, h * w, strip):
+        s = slice(start, min(start + strip, h * w))
+        for head in range(m.heads):
+            r = slice(head * d, (head + 1) * d)
+            weights = (q[:, r, s].transpose(1, 2) @ k[:, r, s] / d**0.5).softmax(-1)
+            out[:, r, s] = (weights @ v[:, r, s].transpose(1, 2)).transpose(1, 2)
+    return m.proj(out.view(b, c, h, w) + m.position(v.view(b, c, h, w)))
+
+
+@pytest.mark.parametrize(("h", "w", "area"), [(8, 8, 4), (4, 6, 1), (5, 7, 4), (1, 3, 4)])  # the last two are padded
+def test_area_attention_against_loops(h, w, area):
+    torch.manual_seed(0)
+    m = AreaAttention(32, 2, area).eval()
+    x = torch.randn(2, 32, h, w)
+    y = m(x)
+    assert y.isfinite().all()
+    torch.testing.assert_close(y, naive_area_attention(m, x), atol=1e-5, rtol=1e-4)
+
+
+def test_area_attention_keeps_strips_apart():
+    m = AreaAttention(32, 1, area=4).eval()
+    m.position = torch.nn.Identity()  # its 7 x 7 window does cross strips
+    x = torch.randn(1, 32, 8, 8)
+    changed = x.clone()
+    changed[..., :2, :] += 1  # the first of four strips of two rows
+    assert torch.allclose(m(x)[..., 2:, :], m(changed)[..., 2:, :], atol=1e-6)
+    assert not torch.allclose(m(x)[..., :2, :], m(changed)[..., :2, :], atol=1e-3)
+
+
+def test_area_attention_refuses_uneven_heads():
+    with pytest.raises(ValueError, match="30 channels cannot be split into 4 heads"):
+        AreaAttention(30, 4)
+
+
+def test_channel_norm_against_torch():
+    m, x = ChannelNorm(6), torch.randn(2, 6, 3, 4)
+    torch.testing.assert_close(m(x), F.layer_norm(x.permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2))
+
+
+def test_gelan_is_the_hosts_block_with_derived_widths():
+    from ultralytics.nn.modules import RepNCSPELAN4
+
+    ours, host = GELAN(32, 64, 1), RepNCSPELAN4(32, 64, 32, 16, 1)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in host.state_dict().items()}

@@ -1,0 +1,152 @@
+"""DDE, MLDR and the two-stage head: the contracts of design and paper."""
+
+import math
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+from ultralytics.utils.ops import xywh2xyxy
+
+from yolospine_ultra.engine.model import PluginDetectionModel
+from yolospine_ultra.nn.mldr import MLDR, _widen
+from yolospine_ultra.nn.spine_detect import SpineDetect
+
+STRIDES = (8, 16, 32)
+
+
+def head(nc=4, size=64, channels=(16, 24, 32), **kwargs):
+    """A head with its strides set, in evaluation mode, and random feature maps for two images."""
+    torch.manual_seed(0)
+    h = SpineDetect(nc, proposals=kwargs.pop("proposals", 20), dim=16, hidden=24, ch=channels, **kwargs)
+    h.stride = torch.tensor(STRIDES, dtype=torch.float32)
+    h.bias_init()
+    return h.eval(), [torch.randn(2, c, size // s, size // s) for c, s in zip(channels, STRIDES, strict=True)]
+
+
+def perfect_stage_one(boxes, size=64, reg_max=16):
+    """Raw predictions of a stage 1 that knows the boxes: the anchor point next to each centre gives it exactly."""
+    a = sum((size // s) ** 2 for s in STRIDES)
+    raw = torch.full((1, 4 * reg_max, a), -20.0)
+    raw[:, ::reg_max] = 20.0  # all other anchor points: a box of no size
+    obj = torch.full((1, 1, a), -20.0)
+    for box in boxes:
+        cell = ((box[:2] + box[2:]) / 2 // STRIDES[0]).long()
+        index = int(cell[1] * (size // STRIDES[0]) + cell[0])
+        centre = (cell + 0.5) * STRIDES[0]
+        for side, distance in enumerate(torch.cat((centre - box[:2], box[2:] - centre)) / STRIDES[0]):
+            low = int(distance)
+            share = float(distance) - low
+            raw[0, side * reg_max : (side + 1) * reg_max, index] = -50.0
+            raw[0, side * reg_max + low, index] = math.log(max(1 - share, 1e-9))
+            raw[0, side * reg_max + low + 1, index] = math.log(max(share, 1e-9))
+        obj[0, 0, index] = 20.0
+    return {"boxes": raw, "obj": obj}
+
+
+def test_perfect_stage_one_gives_proposals_of_iou_one():
+    truth = torch.tensor([[3.0, 5, 30, 17], [20, 30, 61, 47.5], [40, 2, 55, 12]])
+    h, feats = head(proposals=3)
+    preds = perfect_stage_one(truth) | {"feats": [f[:1] for f in feats]}
+    boxes, objectness, _ = h.propose(preds)
+    assert box_iou(truth, boxes[0]).amax(1).min() > 1 - 1e-4
+    assert objectness.min() > 0.99
+
+
+def test_output_contract_one_score_a_column():
+    h, feats = head(nc=4, proposals=20)
+    y, preds = h(feats)
+    assert y.shape == (2, 4 + 4, 20 * 4) and preds["obj"].shape == (2, 1, 84)
+    assert ((y[:, 4:] > 0).sum(1) <= 1).all() and y[:, 4:].max() <= 1 and y.isfinite().all()
+    assert [int(c) for c in y[0, 4:, :8].argmax(0)] == [0, 1, 2, 3] * 2  # column k * C + c belongs to class c
+
+
+def test_a_proposal_carries_several_labels_with_a_box_each():
+    h, feats = head(nc=3, proposals=5)
+    torch.nn.init.normal_(h.mldr.delta.weight, std=0.5)
+    torch.nn.init.constant_(h.mldr.score.bias, 3.0)
+    y = h(feats)[0]
+    boxes = xywh2xyxy(y[0, :4].T).view(5, 3, 4)
+    assert (y[0, 4:].amax(0).view(5, 3) > 0).all()
+    assert (boxes[:, 0] - boxes[:, 1]).abs().amax(1).min() > 1e-3
+
+
+def test_scores_are_the_geometric_mean_of_both_stages():
+    h, feats = head(nc=3)
+    y, preds = h(feats)
+    boxes, objectness, _ = h.propose(preds)
+    logits, refined = h.refine(preds, boxes[1], torch.ones(20))
+    torch.testing.assert_close(
+        y[1, 4:].amax(0).view(20, 3), (objectness[1][:, None] * logits.sigmoid()).sqrt(), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(xywh2xyxy(y[1, :4].T).view(20, 3, 4), refined, atol=1e-3, rtol=1e-4)
+
+
+def test_stage_two_changes_the_predictions():
+    h, feats = head(nc=3)
+    before = h(feats)[0]
+    torch.nn.init.normal_(h.mldr.delta.weight, std=0.5)
+    after = h(feats)[0]
+    assert (before - after).abs().max() > 1
+
+
+@pytest.mark.parametrize("yaml", ["yolospine-n.yaml", "yolospine-nomldr-n.yaml", "yolospine-v33-n.yaml"])
+def test_an_image_alone_and_in_a_batch(yaml):
+    torch.manual_seed(0)
+    model = PluginDetectionModel(yaml, nc=6, verbose=False).eval()
+    x = torch.rand(3, 3, 96, 96)
+    together = model(x)[0]
+    for i in range(3):
+        alone = model(x[i : i + 1])[0][0]
+        torch.testing.assert_close(together[i], alone, atol=2e-3, rtol=1e-3)
+
+
+def test_same_input_same_output():
+    h, feats = head()
+    assert torch.equal(h(feats)[0], h(feats)[0])
+
+
+def test_more_proposals_than_anchor_points_is_no_error():
+    h, feats = head(proposals=500)
+    assert h(feats)[0].shape[-1] == 84 * 4
+
+
+def test_garbage_input_gives_finite_proposals():
+    h, feats = head()
+    feats = [torch.full_like(f, float("nan")) for f in feats]
+    boxes, objectness, _ = h.propose(h.dense(feats))
+    assert boxes.isfinite().all() and objectness.isfinite().all()
+    h(feats)  # and RoIAlign survives it
+
+
+def test_thresholds_are_one_or_one_a_class():
+    with pytest.raises(ValueError, match="one value or one a class, 4, but has 2"):
+        head(nc=4, match_iou=[0.5, 0.4])
+    assert head(nc=2, match_iou=[0.5, 0.4])[0].match_iou == [0.5, 0.4]
+
+
+def test_mldr_reads_region_surroundings_image_and_stage_one():
+    torch.manual_seed(0)
+    feats = [torch.randn(1, c, 64 // s, 64 // s) for c, s in ((8, 8), (8, 16), (8, 32))]
+    towers = [torch.randn(1, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
+    m = MLDR(3, (8, 8, 8), 4, dim=8, hidden=16).eval()
+    box = torch.tensor([[0.0, 0, 24, 24]])
+    logits = m(feats, towers, box, torch.zeros(1), 8.0)[0]
+
+    def moved(level, where, source):
+        f, t = [x.clone() for x in feats], [x.clone() for x in towers]
+        (f if source == "feats" else t)[level][..., where, where] += 5
+        return (m(f, t, box, torch.zeros(1), 8.0)[0] - logits).abs().max()
+
+    assert moved(0, 1, "feats") > 1e-4 and moved(0, 1, "towers") > 1e-4  # inside the region
+    assert moved(0, 3, "feats") > 1e-4  # just outside it: the wide region
+    assert moved(2, 1, "feats") > 1e-4  # far corner of the coarsest level: the image
+    assert moved(0, 7, "feats") == 0  # far corner of the finest level
+
+
+def test_widened_region():
+    assert _widen(torch.tensor([[10.0, 10, 20, 30]])).tolist() == [[5, 0, 25, 40]]
+
+
+def test_wrong_class_count_is_not_assumed():
+    h, feats = head(nc=1)
+    assert h(feats)[0].shape == (2, 5, 20)
