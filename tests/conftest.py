@@ -48,9 +48,11 @@ def write_dataset(root, images=6, classes=3, size=96, per_image=3, seed=0, chann
             for k in range(per_image):
                 w, h = rng.uniform(0.2, 0.4), rng.uniform(0.1, 0.2)
                 x, y = rng.uniform(w / 2, 1 - w / 2), (k + 0.5) / per_image
-                x1, y1, x2, y2 = ((np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])).clip(0, 1) * size).astype(int)
+                x1, y1, x2, y2 = ((np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])).clip(0, 1) * size).astype(
+                    int
+                )
                 c = int(rng.integers(classes))
-                image[y1:y2, x1:x2] = 120 + 40 * c
+                image[y1:y2, x1:x2] = 100 + 30 * c
                 labels = {c, (c + 1) % classes} if rng.random() < 0.3 else {c}
                 rows += [f"{c} {x:.5f} {y:.5f} {w:.5f} {h:.5f}" for c in sorted(labels)]
             cv2.imwrite(str(root / "images" / split / f"{i}.png"), image)

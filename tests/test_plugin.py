@@ -55,9 +55,10 @@ def test_broken_package_breaks_neither_torch_nor_the_host(tmp_path):
 
 
 def test_registering_twice_changes_nothing():
-    import yolospine_ultra
     from ultralytics import YOLO
     from ultralytics.nn import tasks
+
+    import yolospine_ultra
 
     before = tasks.parse_model, tasks.yaml_model_load, YOLO.__init__, tasks._SafeLoad.loading
     yolospine_ultra.register()

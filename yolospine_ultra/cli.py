@@ -5,7 +5,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Register, then hand over to `ultralytics.cfg.entrypoint`, which reads ``sys.argv``."""
-    import yolospine_ultra  # noqa: F401
     from ultralytics.cfg import entrypoint
+
+    import yolospine_ultra  # noqa: F401
 
     entrypoint()

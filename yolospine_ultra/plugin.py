@@ -1,4 +1,4 @@
-"""The one place that touches Ultralytics. Tested range: see `setup.cfg`; one contract test a symbol: tests/test_host.py.
+"""The one place that touches Ultralytics; one contract test a symbol in tests/test_host.py, tested range in setup.cfg.
 
 What is touched, and why:
 
@@ -7,7 +7,7 @@ What is touched, and why:
 `nn.tasks.yaml_model_load`          ``BASE-n.yaml`` means BASE.yaml at scale n; bare names of the plugin's own YAMLs
 `nn.tasks._SafeLoad._registry`      registered classes load under ``ULTRALYTICS_SAFE_LOAD=1``
 `models.yolo.model.YOLO.__init__`   a model with a registered head becomes that head's facade, as for RT-DETR
-`utils.DEFAULT_CFG(_DICT)`          the arguments of `yolospine_ultra.engine.arguments`, so that `yolo` accepts them
+`utils.DEFAULT_CFG(_DICT)`          `yolospine_ultra.autoload.arguments`, so that `yolo` accepts them
 =================================== ===============================================================================
 """
 
@@ -34,9 +34,9 @@ def register() -> None:
     import ultralytics.models.yolo.model as host_yolo
     from ultralytics.nn import tasks
 
-    from yolospine_ultra.engine.arguments import ARGUMENTS
+    from yolospine_ultra.autoload.arguments import add_to_host
 
-    _add_arguments(ARGUMENTS)
+    add_to_host()
     # names are copied by `from ... import`: every module that took the original gets the wrapper
     _wrap(tasks, "parse_model", _parse_model)
     _wrap(tasks, "yaml_model_load", _yaml_model_load)
@@ -57,16 +57,6 @@ def _wrap(owner: Any, name: str, make: Any) -> None:
         for module in [m for n, m in sys.modules.items() if n.startswith("ultralytics") and m is not None]:
             if vars(module).get(name) is original:
                 setattr(module, name, wrapper)
-
-
-def _add_arguments(arguments: dict[str, Any]) -> None:
-    """Add the plugin's arguments to the host's defaults, which are shared objects changed in place."""
-    from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
-
-    for key, value in arguments.items():
-        DEFAULT_CFG_DICT.setdefault(key, value)
-        if not hasattr(DEFAULT_CFG, key):
-            setattr(DEFAULT_CFG, key, value)
 
 
 def _parse_model(original: Any) -> Any:
@@ -105,7 +95,7 @@ def _yolo_init(original: Any) -> Any:
     from yolospine_ultra.rows import find_model_yaml, head_facade
 
     @functools.wraps(original)
-    def __init__(self: Any, model: Any = "yolo26n.pt", task: str | None = None, verbose: bool = False) -> None:  # noqa: N807
+    def __init__(self: Any, model: Any = "yolo26n.pt", task: str | None = None, verbose: bool = False) -> None:
         facade = None
         if isinstance(model, (str, Path)) and find_model_yaml(str(model).strip(), cfg_dir() / "models"):
             facade = head_facade(yaml_model_load(str(model).strip()))

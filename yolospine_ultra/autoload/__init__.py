@@ -13,34 +13,39 @@ import sys
 
 TYPE_CHECKING = False  # `typing` costs more to import than all that happens here
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 SWITCH = "YOLOSPINE_AUTOLOAD"
-TARGET = "ultralytics.models"  # the last of the host's packages to be executed when `ultralytics.YOLO` is looked up
 
 
 class _Finder:
-    """Lets others find `TARGET`, and calls the registration after it has been executed."""
+    """Lets others find the modules of `STEPS`, and takes each one's step after it has been executed."""
+
+    def __init__(self) -> None:
+        self.waiting = dict(STEPS)
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != TARGET:
+        step = self.waiting.pop(name, None)  # gone before the others are asked, who would come back here
+        if step is None:
             return None
-        sys.meta_path.remove(self)  # the others must not come back here
         from importlib.util import find_spec
 
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader, step)
+        if not self.waiting:
+            sys.meta_path.remove(self)
         return spec
 
 
 class _Loader:
-    """The real loader of `TARGET`, followed by the registration."""
+    """The real loader of a module, followed by a step."""
 
-    def __init__(self, real: Loader) -> None:
-        self.real = real
+    def __init__(self, real: Loader, step: Callable[[], None]) -> None:
+        self.real, self.step = real, step
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.real.create_module(spec)
@@ -48,16 +53,16 @@ class _Loader:
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__.loader = module.__loader__ = self.real
         self.real.exec_module(module)
-        _register()
+        _take(self.step)
 
     def __getattr__(self, name: str) -> object:  # resource readers and the like ask the loader
         return getattr(self.real, name)
 
 
-def _register() -> None:
-    """Import the package, which registers itself; a failure is reported and costs the program nothing else."""
+def _take(step: Callable[[], None]) -> None:
+    """Take a step; a failure is reported and costs the program nothing else."""
     try:
-        import yolospine_ultra  # noqa: F401
+        step()
     except Exception as e:
         import warnings
 
@@ -69,14 +74,30 @@ def _register() -> None:
         )
 
 
+def _arguments() -> None:
+    from _yolospine_autoload.arguments import add_to_host
+
+    add_to_host()
+
+
+def _register() -> None:
+    import yolospine_ultra  # noqa: F401
+
+
+# The command line checks its words after the first and before the second of these is imported; when the second has been
+# executed, `ultralytics.YOLO` is complete.
+STEPS = {"ultralytics.cfg": _arguments, "ultralytics.models": _register}
+
+
 def install() -> None:
     """Entry point: wait for Ultralytics, or register at once where it is there already. Never raises."""
     try:
         if os.environ.get(SWITCH, "1").lower() in {"0", "false", "off", "no"}:
             return
-        if TARGET in sys.modules:
-            _register()
-        elif not any(type(f).__name__ == _Finder.__name__ and type(f).__module__ == __name__ for f in sys.meta_path):
+        late = [step for name, step in STEPS.items() if name in sys.modules]
+        for step in late:
+            _take(step)
+        if len(late) < len(STEPS) and not any(type(f).__qualname__ == "_Finder" for f in sys.meta_path):
             sys.meta_path.insert(0, _Finder())
     except Exception:  # whatever is odd about this interpreter, `import torch` goes on
         return

@@ -1,0 +1,1 @@
+"""Datasets: the phantom, checks before training, atomic files."""

@@ -39,7 +39,9 @@ def resolve_data(data: Any, root: str | Path | None = None) -> Any:
     if not root:
         return data
     if not Path(root).is_dir():
-        raise FileNotFoundError(f"data_root={root} is not a folder; expected the folder that holds the dataset's images.")
+        raise FileNotFoundError(
+            f"data_root={root} is not a folder; expected the folder that holds the dataset's images."
+        )
     if Path(str(data)).suffix not in {".yaml", ".yml"}:
         raise ValueError(f"data_root needs a dataset YAML in data, but data={data}.")
     content = YAML.load(check_file(data)) | {"path": str(Path(root).resolve())}

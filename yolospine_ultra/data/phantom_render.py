@@ -46,6 +46,7 @@ class _Painter:
         self.patient = anatomy.patient
         self.column = SEQUENCES.index(sequence)
         self.canvas = Canvas(frame, self.patient.texture_seed, anatomy.offset_mm)
+        self.speckle = 0.03 * self.canvas.texture(12, 1.8)
 
     def tissue(self, name: str) -> float:
         """Brightness of a tissue in this sequence."""
@@ -82,8 +83,9 @@ class _Painter:
         canvas, rng = self.canvas, self.rng(1)
         folds = canvas.texture(11, 34) + 0.45 * canvas.texture(13, 9, 1.8)
         organ = cv2.GaussianBlur(np.clip(0.65 + 0.9 * folds, 0, 1), (0, 0), 3.0)
-        grain = 0.03 * canvas.texture(12, 1.8)
-        canvas.pixels += self.tissue("inner_fat") + organ * (self.tissue("organ") - self.tissue("inner_fat")) + grain
+        organ *= np.float32(self.tissue("organ") - self.tissue("inner_fat"))
+        organ += np.float32(self.tissue("inner_fat"))
+        np.add(organ, self.speckle, out=canvas.pixels)
         front = self.front_line()
         middle = front[:, 0].mean()
         rows = canvas.rows()
@@ -108,12 +110,10 @@ class _Painter:
         outer = ellipse(centre, (radii[0] * grow, radii[1] * grow), turn, wobble)
         inner = ellipse(centre, (radii[0] * grow - 1.6, radii[1] * grow - 1.6), turn, wobble)
         value = self.tissue(content) + 0.05 * rng.normal()
-        if content == "organ":
-            value = value + 0.05 * self.canvas.texture(13, 9, 1.8)
         soft = float(rng.uniform(0.8, 3.0))
         strength = 1.0 if big else float(rng.uniform(0.4, 0.95))
         self.canvas.fill(outer, self.tissue("muscle"), soft, 0.7 * strength)
-        self.canvas.fill(inner, value, soft, strength)
+        self.canvas.fill(inner, value, soft, strength, self.speckle if content == "organ" else None)
 
     def _belly_wall(self, wall: np.ndarray, rng: np.random.Generator) -> None:
         """Muscle of the belly, the fat and skin in front of it, air beyond."""
@@ -129,8 +129,9 @@ class _Painter:
         gap = float(rng.uniform(2.5, 7))
         smooth = (front[:-1] + front[1:]) / 2
         reach = np.interp(smooth[:, 1], (-140, 20), (5 + gap, 16 + gap))[:, None] * (1.0, 0.0)
-        fat = self.tissue("inner_fat") + 0.12 + 0.06 * canvas.texture(15, 4, 3.0)
-        canvas.fill(np.concatenate([smooth - reach, smooth[::-1] + np.array([6.0, 0.0])]), fat, 1.5, 0.85)
+        strands = 0.05 * canvas.texture(15, 4, 3.0)
+        band = np.concatenate([smooth - reach, smooth[::-1] + np.array([6.0, 0.0])])
+        canvas.fill(band, self.tissue("inner_fat") + 0.12, 1.5, 0.85, strands)
         if rng.random() < 0.75:
             end = float(rng.uniform(-75, -45))
             part = smooth[smooth[:, 1] < end + 20]
@@ -139,9 +140,7 @@ class _Painter:
             near = part - (gap + 1.0, 0) - (1.5, 0) * np.sin(part[:, 1:] / 31 + rng.uniform(0, 6))
             tube = round_corners(np.concatenate([near, (near - width * (1.0, 0.0))[::-1]]), 3)
             content = "flow" if rng.random() < 0.75 else "vein"
-            canvas.fill(
-                tube, self.tissue(content) + 0.03 * canvas.texture(15, 4, 3.0), 1.3, float(rng.uniform(0.6, 0.9))
-            )
+            canvas.fill(tube, self.tissue(content), 1.3, float(rng.uniform(0.6, 0.9)), strands)
 
     def paint_back(self) -> None:
         """Muscle and ligaments behind the canal, fascia, fat under the skin, skin and air."""
@@ -152,32 +151,33 @@ class _Painter:
         streaks = canvas.texture(21, 3.2, 2.6) + 0.7 * canvas.texture(22, 9)
         fatty = np.clip(0.5 + 0.5 * (streaks - float(np.interp(self.patient.age, (20, 80), (0.9, 0.1)))), 0, 1)
         muscle = self.tissue("muscle") + fatty * (self.tissue("inner_fat") - self.tissue("muscle"))
-        canvas.fill_beyond(front + 4, muscle + 0.03 * canvas.texture(12, 1.8))
+        canvas.fill_beyond(front + 4, muscle + self.speckle)
         canvas.fill_beyond(fascia, self.tissue("ligament"))
         septa = np.clip(canvas.texture(24, 3.5, 2.0) - 1.7, 0, 1) * 0.35
         canvas.fill_beyond(fascia + 1.6 + rng.uniform(0, 1.2), self.tissue("fat") - septa)
         canvas.fill_beyond(skin, self.tissue("skin"))
         canvas.fill_beyond(skin + 2.0, 0.0)
 
-    def _bone(self, outline: np.ndarray, marrow: np.ndarray, rim_mm: float) -> None:
+    def _bone(self, outline: np.ndarray, marrow: float, grain: np.ndarray, rim_mm: float) -> None:
         """Marrow with a dark cortical rim."""
-        self.canvas.fill(outline, marrow, 0.3)
+        self.canvas.fill(outline, marrow, 0.3, grain=grain)
         self.canvas.stroke(outline, rim_mm, self.tissue("cortex"), closed=True, alpha=0.85)
 
-    def marrow(self) -> np.ndarray:
-        """Marrow texture of the patient, fattier (brighter) with age."""
+    def marrow(self) -> tuple[float, np.ndarray]:
+        """Brightness of the patient's marrow, fattier (brighter) with age, and its texture."""
         canvas = self.canvas
         level = self.tissue("marrow") + float(np.interp(self.patient.age, (20, 80), (-0.05, 0.06)))
-        return level + 0.03 * canvas.texture(12, 1.8) + 0.03 * canvas.texture(32, 5) + 0.03 * canvas.texture(33, 40)
+        return level, self.speckle + np.float32(0.03) * (canvas.texture(32, 5) + canvas.texture(33, 40))
 
     def paint_bones(self) -> None:
         """Bodies, sacrum and spinous processes."""
-        marrow, rng = self.marrow(), self.rng(3)
+        (marrow, grain), rng = self.marrow(), self.rng(3)
+        shown = 0.75 + 0.25 * float(np.exp(-((self.anatomy.offset_mm / 4) ** 2)))
         for outline in self.anatomy.spinous.values():
-            self.canvas.fill(outline, marrow + 0.03, 0.4, 0.75 + 0.25 * np.exp(-((self.anatomy.offset_mm / 4) ** 2)))
+            self.canvas.fill(outline, marrow + 0.03, 0.4, shown, grain)
             self.canvas.stroke(outline, 0.9, self.tissue("cortex"), closed=True, alpha=0.6)
         for body in (*self.anatomy.sacrum, *self.anatomy.bodies):
-            self._bone(body.outline, marrow + 0.03 * rng.normal(), 1.0)
+            self._bone(body.outline, marrow + 0.03 * rng.normal(), grain, 1.0)
             # Chemical shift thickens one end-plate and thins the other.
             self.canvas.stroke(body.lower + np.array([0.0, 0.3]), 1.1, self.tissue("cortex"), alpha=0.9)
             self._vein(body, rng)
@@ -211,13 +211,12 @@ class _Painter:
 
     def paint_discs(self) -> None:
         """Annulus and nucleus of every disc."""
-        speckle = self.canvas.texture(12, 1.8)
         for k, disc in enumerate(self.anatomy.discs):
             rng = self.rng(40 + k)
-            self.canvas.fill(disc.outline, self.tissue("annulus") + 0.02 * speckle, 0.3)
-            self._nucleus(disc, speckle, rng)
+            self.canvas.fill(disc.outline, self.tissue("annulus"), 0.3, grain=self.speckle)
+            self._nucleus(disc, rng)
 
-    def _nucleus(self, disc: Disc, speckle: np.ndarray, rng: np.random.Generator) -> None:
+    def _nucleus(self, disc: Disc, rng: np.random.Generator) -> None:
         """The nucleus: bright and sharp in a healthy disc, dark and blurred in a worn one."""
         grade = disc.state.pfirrmann
         value = _NUCLEUS[grade][self.column] + 0.04 * rng.normal()
@@ -229,7 +228,7 @@ class _Painter:
         wide, tall = (0.76, 0.74) if grade <= 2 else (0.68, 0.6)
         shape = centre + np.outer(local @ back, back) * wide + np.outer(local @ up, up) * tall
         feather = {1: 0.7, 2: 0.9, 3: 1.4}.get(grade, 1.2)
-        self.canvas.fill(shape, value + (0.03 + 0.03 * (grade >= 3)) * speckle, feather)
+        self.canvas.fill(shape, value, feather, grain=self.speckle)
         # A grey cleft runs through the middle of a ripening nucleus.
         if grade in (2, 3) and self.column == 1:
             half = np.linalg.norm(disc.plain[16] - disc.plain[0]) * 0.24
@@ -245,15 +244,14 @@ class _Painter:
         pad = np.zeros(len(s))
         for i in canal.at.values():
             pad = np.maximum(pad, 6.5 * np.exp(-(((s - s[i] + 5) / 6.5) ** 2)))
-        fat = self.tissue("fat") * 0.88 + 0.05 * canvas.texture(12, 1.8)
-        canvas.fill(canal.strip(canal.wall - 1.0, canal.wall - 1.0 + pad), fat, 0.7, 0.9)
+        fat = self.tissue("fat") * 0.88
+        canvas.fill(canal.strip(canal.wall - 1.0, canal.wall - 1.0 + pad), fat, 0.7, 0.9, self.speckle)
         below = canal.at["L5/S1"] - 10
-        canvas.fill(canal.strip(np.full(1, 1.0), canal.wall + 3.0, below), fat, 0.7, 0.9)
+        canvas.fill(canal.strip(np.full(1, 1.0), canal.wall + 3.0, below), fat, 0.7, 0.9, self.speckle)
         for disc in self.anatomy.discs:
             self._repaint_bulge(disc)
-        csf = self.tissue("csf") + 0.015 * canvas.texture(52, 3, 5.0)
         sac = canal.strip(canal.front, canal.back, 0, canal.sac_end)
-        canvas.fill(sac, csf, 0.25)
+        canvas.fill(sac, self.tissue("csf"), 0.25)
         self._crowding()
         self._cord_and_roots()
         for edge in (canal.front - 0.3, canal.back + 0.3):

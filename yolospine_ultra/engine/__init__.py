@@ -1,0 +1,1 @@
+"""The host's engine with our parts: facade, trainer, validator, predictor."""

@@ -1,4 +1,4 @@
-"""The plugin's own arguments, and the training recipe of the paper as defaults for its models.
+"""The training recipe of the paper as defaults for our models, and the check of the plugin's own arguments.
 
 Source of the recipe: YOLOspine (Masood and Taj 2026), "Experimental Configuration". Its gradient clipping at 10 is the
 host's own; one optimiser step a batch follows from `nbs`, see `with_recipe`.
@@ -12,14 +12,6 @@ from ultralytics.utils import YAML
 from ultralytics.utils.checks import check_yaml
 
 SUPPRESSIONS = ("gaussian", "linear", "hard")
-
-# Arguments beside the host's, given in the same way: `yolo val model=best.pt suppression=hard`
-ARGUMENTS: dict[str, Any] = {
-    "suppression": "gaussian",  # Soft-NMS with this decay, or hard NMS
-    "soft_sigma": 0.5,  # sigma of the Gaussian decay
-    "backbone_lr": 0.5,  # learning rate of the backbone relative to lr0
-    "data_root": None,  # folder of the dataset, in place of the `path` in its YAML
-}
 
 RECIPE: dict[str, Any] = {
     "optimizer": "AdamW",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import model_info
+
+from yolospine_ultra.benchmark.cost import model_cost
 
 # The host's 0.03 needs 150 steps to forget the initial variance of one, which is 400 times that of dark MR images: some
 # twenty epochs of a small set, during which validation sees nothing. torch's own default needs 50.
@@ -15,11 +20,34 @@ BATCH_NORM_MOMENTUM = 0.1
 class PluginDetectionModel(DetectionModel):
     """The host's detection model; a head with ``build_criterion(model)`` brings its own loss."""
 
-    def __init__(self, cfg: str | dict = "yolospine.yaml", ch: int = 3, nc: int | None = None, verbose: bool = True) -> None:
+    def __init__(
+        self, cfg: str | dict = "yolospine.yaml", ch: int = 3, nc: int | None = None, verbose: bool = True
+    ) -> None:
         super().__init__(cfg, ch, nc, verbose)
         for m in self.modules():
             if isinstance(m, nn.BatchNorm2d):
                 m.momentum = BATCH_NORM_MOMENTUM
+
+    def info(self, detailed: bool = False, verbose: bool = True, imgsz: int | list[int] = 640) -> tuple | None:
+        """The host's summary with the operations that one image of `imgsz` takes, see `benchmark.cost`.
+
+        Returns:
+            Layers, parameters, gradients and GFLOPs, or None where `verbose` is False.
+        """
+        if not verbose:
+            return None
+        size = (imgsz, imgsz) if isinstance(imgsz, int) else tuple(imgsz)
+        if detailed:
+            model_info(self, detailed=True, imgsz=imgsz)
+        cost = model_cost(self, size, self.yaml.get("channels", 3))
+        gradients = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        gflops, layers = cost.flops / 1e9, len(list(self.modules()))
+        LOGGER.info(
+            f"{Path(self.yaml.get('yaml_file', 'model')).stem} summary{' (fused)' if self.is_fused() else ''}: {layers} "
+            f"layers, {cost.parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs at "
+            f"{size[0]} x {size[1]}"
+        )
+        return layers, cost.parameters, gradients, gflops
 
     def init_criterion(self) -> Any:
         """The head's criterion, or the host's."""

@@ -33,7 +33,7 @@ class SpinePredictor(DetectionPredictor):
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list:
         """Results of a batch of raw predictions; `iou` among the keywords takes precedence, as in the host."""
-        found, columns = select_detections(
+        found, _ = select_detections(
             preds,
             conf=self.args.conf,
             iou=kwargs.pop("iou", self.args.iou),

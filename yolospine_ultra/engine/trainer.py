@@ -63,7 +63,7 @@ class SpineTrainer(DetectionTrainer):
         return SpineValidator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """The host's optimiser, with the backbone's parameters in groups of their own at `backbone_lr` times the rate."""
+        """The host's optimiser, with the backbone in groups of its own at `backbone_lr` times the learning rate."""
         optimizer = super().build_optimizer(model, *args, **kwargs)
         net = unwrap_model(model)
         net = getattr(net, "student_model", net)  # distillation wraps the model

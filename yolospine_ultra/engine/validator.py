@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 
 from yolospine_ultra.data.checks import resolve_data
@@ -25,6 +25,20 @@ class SpineValidator(DetectionValidator):
         check_arguments(self.args)
         self.args.rect = False
         self.args.data = resolve_data(self.args.data, self.args.data_root)
+
+    def init_metrics(self, model: nn.Module) -> None:
+        """The host's, after refusing a model made for other classes.
+
+        Raises:
+            ValueError: the model and the dataset differ in their number of classes.
+        """
+        if len(model.names) != self.data["nc"]:
+            raise ValueError(
+                f"The model has {len(model.names)} classes ({', '.join(model.names.values())}), but the dataset "
+                f"{self.args.data} has {self.data['nc']} ({', '.join(self.data['names'].values())}); validate it on "
+                "data of its own classes, or train a model on this dataset with pretrained=CHECKPOINT."
+            )
+        super().init_metrics(model)
 
     def postprocess(self, preds: Any) -> list[dict[str, Tensor]]:
         """Detections of each image: boxes x1 y1 x2 y2 in input pixels, scores, classes."""

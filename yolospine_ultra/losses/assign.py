@@ -30,8 +30,10 @@ def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, clas
         classes: C.
     """
     one_hot = torch.nn.functional.one_hot(gt_labels[..., 0].long(), classes).to(gt_boxes.dtype) * gt_valid
-    shared = torch.stack([box_iou(b, b) for b in gt_boxes]) >= SAME_REGION if gt_boxes.numel() else gt_boxes.new_zeros(
-        (*gt_boxes.shape[:2], gt_boxes.shape[1])
+    shared = (
+        torch.stack([box_iou(b, b) for b in gt_boxes]) >= SAME_REGION
+        if gt_boxes.numel()
+        else gt_boxes.new_zeros((*gt_boxes.shape[:2], gt_boxes.shape[1]))
     )
     own = torch.eye(gt_boxes.shape[1], device=gt_boxes.device, dtype=torch.bool)  # boxes without area overlap nothing
     return ((shared.bool() | own).to(one_hot.dtype) @ one_hot).clamp(max=1)

@@ -45,7 +45,7 @@ class DDELoss(v8DetectionLoss):
         return torch.stack(list(items.values())) * batch_size, {k: v.detach() for k, v in items.items()}
 
     def truths(self, preds: dict[str, Any], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ground truths of the batch in input pixels, padded: classes (B, M, 1), boxes (B, M, 4), validity (B, M, 1)."""
+        """Ground truths in input pixels, padded: classes (B, M, 1), boxes (B, M, 4), and which are real (B, M, 1)."""
         height, width = preds["feats"][0].shape[2:]
         size = self.stride[0].to(self.device) * torch.tensor([width, height, width, height], device=self.device)
         rows = torch.cat((batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"]), 1)

@@ -52,7 +52,7 @@ def safe_boxes(boxes: Tensor, width: float | Tensor, height: float | Tensor) -> 
 
 def without_nan(x: Tensor) -> Tensor:
     """`x` with zeros in place of NaN, by comparison, since not every exported back end knows `nan_to_num`."""
-    return torch.where(x == x, x, torch.zeros_like(x))  # noqa: PLR0124
+    return torch.where(x == x, x, torch.zeros_like(x))
 
 
 def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -54,7 +54,9 @@ class MLDR(nn.Module):
     def merge(self, feats: list[Tensor], towers: list[Tensor]) -> Tensor:
         """One map (B, D, H, W) at the finest stride from the pyramid and DDE's class features."""
         size = feats[0].shape[2:]
-        levels = [lat(torch.cat(pair, 1)) for lat, pair in zip(self.lateral, zip(feats, towers, strict=True), strict=True)]
+        levels = [
+            lat(torch.cat(pair, 1)) for lat, pair in zip(self.lateral, zip(feats, towers, strict=True), strict=True)
+        ]
         return self.smooth(levels[0] + sum(F.interpolate(x, size=size, mode="nearest") for x in levels[1:]))
 
     def forward(self, feats: list[Tensor], towers: list[Tensor], boxes: Tensor, index: Tensor, stride: float) -> tuple:

@@ -60,7 +60,9 @@ class SpineDetect(DDEDetect):
         self.proposals = proposals
         self.match_iou = [match_iou] * nc if isinstance(match_iou, float) else list(match_iou)
         if len(self.match_iou) != nc:
-            raise ValueError(f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}.")
+            raise ValueError(
+                f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}."
+            )
         self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden)
 
     def propose(self, preds: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,7 +80,7 @@ class SpineDetect(DDEDetect):
         return safe_boxes(boxes.float(), width, height), objectness, anchor
 
     def refine(self, preds: dict[str, Any], boxes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage 2 on any regions: logits (R, C) and boxes (R, C, 4) in pixels, of `boxes` (R, 4) in images `index` (R,)."""
+        """Stage 2 on regions `boxes` (R, 4) of images `index` (R,): logits (R, C), and boxes (R, C, 4) in pixels."""
         logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, self.stride[0])
         return logits, decode_boxes(boxes[:, None], deltas.float())
 

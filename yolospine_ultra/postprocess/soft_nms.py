@@ -1,7 +1,7 @@
 """Class-aware Soft-NMS, exact to its sequential definition and vectorised over groups.
 
-Source: Bodla et al. 2017, "Soft-NMS -- Improving Object Detection With One Line of Code", arXiv 1704.04503, figure 2
-and equations 1-2. The schedule below (several picks per pass) is this project's own.
+Source: Bodla et al. 2017, "Soft-NMS -- Improving Object Detection With One Line of Code", arXiv 1704.04503. The
+schedule below (several picks per pass) is this project's own.
 
 The definition picks one box at a time. A box whose score no overlapping live box exceeds will be picked with exactly
 the score it has now: scores only fall, and nothing that could lower its score comes before it. All such boxes are

@@ -1,0 +1,105 @@
+"""Export: both stages in the graph, the file routed to our predictor, and the boxes of PyTorch."""
+
+import importlib.util
+import shutil
+
+import pytest
+import torch
+from conftest import SPIDER
+from ultralytics import YOLO
+
+from yolospine_ultra.engine import facade
+
+FORMATS = {"torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+
+
+def needs(form):
+    if importlib.util.find_spec(FORMATS[form]) is None:
+        pytest.skip(f"needs {FORMATS[form]}, of the extra `export`")
+
+
+def assert_same_detections(exported, reference, images, **options):
+    """Same detections, boxes within 0.5 px of the image, scores within 1e-3; returns how many there were."""
+    total = 0
+    for image in images:
+        a, b = (m.predict(image, conf=0.01, verbose=False, **options)[0].boxes.data for m in (exported, reference))
+        assert a.shape == b.shape
+        assert torch.equal(a[:, 5], b[:, 5])
+        torch.testing.assert_close(a[:, :4], b[:, :4], atol=0.5, rtol=0)
+        torch.testing.assert_close(a[:, 4], b[:, 4], atol=1e-3, rtol=0)
+        total += len(b)
+    return total
+
+
+@pytest.fixture(scope="module")
+def weights(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("export")
+    model = YOLO("yolospine-n.yaml")
+    model.train(
+        data=str(tiny), epochs=8, imgsz=96, batch=2, device="cpu", amp=False, plots=False, project=str(out),
+        lr0=2e-3, backbone_lr=1.0, mosaic=0.0, val=False, warmup_epochs=1,
+    )  # fmt: skip
+    return shutil.copy(model.trainer.last, out / "best.pt")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_exported_file_is_routed_and_agrees(form, weights, tiny):
+    needs(form)
+    reference = YOLO(weights)
+    exported = YOLO(reference.export(format=form, imgsz=96))
+    assert type(exported) is facade.YOLOspine
+    images = sorted((tiny.parent / "images" / "val").glob("*.png"))
+    options = {"imgsz": 96} | {"conf": 0.0005}
+    a, b = (m.predict(images[0], verbose=False, **options)[0].boxes.data for m in (exported, reference))
+    assert len(b) > 0
+    torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)
+    assert exported.val(data=str(tiny), imgsz=96, plots=False).box.map >= 0
+
+
+def test_dynamic_onnx_takes_other_sizes_and_batches(weights, tiny):
+    needs("onnx")
+    reference = YOLO(weights)
+    exported = YOLO(reference.export(format="onnx", imgsz=96, dynamic=True))
+    images = sorted((tiny.parent / "images" / "val").glob("*.png"))
+    for options in ({"imgsz": 128}, {"imgsz": 96, "batch": 3}):
+        for a, b in zip(
+            exported.predict(images, conf=0.0005, verbose=False, **options),
+            reference.predict(images, conf=0.0005, verbose=False, **options),
+            strict=True,
+        ):
+            torch.testing.assert_close(a.boxes.data, b.boxes.data, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_twenty_real_images(tmp_path):
+    if not SPIDER.is_dir():
+        pytest.skip(f"needs the real images, expected at {SPIDER}")
+    data = tmp_path / "set"
+    shutil.copytree(SPIDER, data)
+    model = YOLO("yolospine-n.yaml")
+    model.train(
+        data="spider-lumbar.yaml", data_root=str(data), epochs=12, imgsz=160, batch=8, device="cpu", amp=False,
+        plots=False, project=str(tmp_path), lr0=2e-3, mosaic=0.0, val=False, warmup_epochs=1,
+    )  # fmt: skip
+    reference = YOLO(shutil.copy(model.trainer.last, tmp_path / "best.pt"))
+    images = sorted((data / "images" / "val").glob("*.png"))[:20]
+    for form in FORMATS:
+        needs(form)
+        exported = YOLO(reference.export(format=form, imgsz=160))
+        assert assert_same_detections(exported, reference, images, imgsz=160) >= 100
+
+
+def test_unknown_format(weights):
+    with pytest.raises(ValueError, match=r"Invalid export format='papyrus'\. Valid formats are"):
+        YOLO(weights).export(format="papyrus")
+
+
+def test_embedded_hard_nms_is_refused(weights):
+    with pytest.raises(ValueError, match="nms=True embeds Ultralytics' hard NMS"):
+        YOLO(weights).export(format="onnx", nms=True)
+
+
+def test_missing_extra_is_named(weights, monkeypatch):
+    monkeypatch.setattr(facade, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs onnx and onnxslim: pip install 'yolospine_ultra\[export\]'"):
+        YOLO(weights).export(format="onnx")

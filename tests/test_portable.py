@@ -1,0 +1,66 @@
+"""The portable form: a round trip without pickle, and what is refused."""
+
+import builtins
+
+import pytest
+import torch
+import yaml
+from conftest import run
+from ultralytics import YOLO
+
+from yolospine_ultra.portable import DESCRIPTION, WEIGHTS, read_portable, write_portable
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    model = YOLO("yolospine-n.yaml")
+    model.model.names = dict(enumerate("abcdef"))
+    path = tmp_path_factory.mktemp("portable") / "model.pt"
+    model.save(path)
+    return path
+
+
+def test_round_trip(checkpoint, tmp_path):
+    folder = write_portable(checkpoint, tmp_path / "portable")
+    again = YOLO(read_portable(folder, tmp_path / "again.pt"))
+    original = YOLO(checkpoint)
+    assert type(again).__name__ == "YOLOspine" and again.names == original.names
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(again.model.eval()(x)[0], original.model.eval()(x)[0])
+
+
+def test_reading_imports_no_pickled_class(checkpoint, tmp_path):
+    folder = write_portable(checkpoint, tmp_path / "p")
+    assert b"yolospine_ultra" not in (folder / WEIGHTS).read_bytes()
+    assert "!!python" not in (folder / DESCRIPTION).read_text()
+    read_portable(folder, tmp_path / "safe.pt")
+    code = f"from ultralytics import YOLO; print(YOLO({str(tmp_path / 'safe.pt')!r}).names[0])"
+    assert run(code, tmp_path, ULTRALYTICS_SAFE_LOAD="1").stdout.strip().endswith("a")
+
+
+def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
+    folder = write_portable(checkpoint, tmp_path / "p")
+    text = yaml.safe_load((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(yaml.safe_dump(text | {"names": {0: "one"}}))
+    with pytest.raises(ValueError, match=r"weights and architecture differ in \d+ tensors, such as model\.18\."):
+        read_portable(folder, tmp_path / "x.pt")
+    (folder / DESCRIPTION).write_text(yaml.safe_dump(text | {"format": 9}))
+    with pytest.raises(ValueError, match="has format 9; this version reads 1"):
+        read_portable(folder, tmp_path / "x.pt")
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
+        read_portable(folder, tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()
+
+
+def test_missing_extra_is_named(checkpoint, tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("safetensors"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'yolospine_ultra\[portable\]'"):
+        write_portable(checkpoint, tmp_path)

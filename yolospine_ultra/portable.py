@@ -1,0 +1,109 @@
+"""Checkpoints as data: weights in safetensors, everything else in YAML, so that reading one runs no code.
+
+A pickled ``.pt`` names classes to import and can run anything; the portable form holds tensors, numbers and text. It is
+a folder with ``model.safetensors`` and ``model.yaml``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.engine.model import PluginDetectionModel
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
+FORMAT = 1
+
+
+def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
+    """Write a checkpoint's model in the portable form.
+
+    Args:
+        checkpoint: a ``.pt`` file.
+        folder: where to; made if it is not there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ImportError: safetensors is not installed.
+    """
+    save = _safetensors().save
+    model, content = load_checkpoint(checkpoint)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    description = {
+        "format": FORMAT,
+        "architecture": _plain(model.yaml),
+        "names": {int(k): str(v) for k, v in model.names.items()},
+        "channels": int(model.yaml.get("channels", 3)),
+        "train_args": {k: _plain(v) for k, v in content.get("train_args", {}).items() if k in DEFAULT_CFG_DICT},
+    }
+    (AtomicPath(folder) / WEIGHTS).write_bytes(save(half))
+    (AtomicPath(folder) / DESCRIPTION).write_bytes(yaml.safe_dump(description, sort_keys=False).encode())
+    return folder
+
+
+def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
+    """Write the model of a portable folder as a checkpoint that `ultralytics.YOLO` loads.
+
+    Args:
+        folder: what `write_portable` made.
+        checkpoint: the ``.pt`` file to write.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        FileNotFoundError: one of the two files is missing.
+        ValueError: the format is unknown, or weights and architecture do not belong together.
+    """
+    load = _safetensors().load
+    folder, checkpoint = Path(folder), Path(checkpoint)
+    for name in (WEIGHTS, DESCRIPTION):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; expected a folder that write_portable made.")
+    description = yaml.safe_load((folder / DESCRIPTION).read_text())
+    if description.get("format") != FORMAT:
+        raise ValueError(f"{folder / DESCRIPTION} has format {description.get('format')}; this version reads {FORMAT}.")
+    names = description["names"]
+    model = PluginDetectionModel(description["architecture"], ch=description["channels"], nc=len(names), verbose=False)
+    weights, expected = load((folder / WEIGHTS).read_bytes()), model.state_dict()
+    wrong = sorted(k for k in weights.keys() ^ expected.keys()) + sorted(
+        k for k in weights.keys() & expected.keys() if weights[k].shape != expected[k].shape
+    )
+    if wrong:
+        raise ValueError(f"{folder}: weights and architecture differ in {len(wrong)} tensors, such as {wrong[0]}.")
+    model.load_state_dict(weights)
+    model.names, model.args, model.task = names, description["train_args"], "detect"
+    part = f"{checkpoint}.part"
+    torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": description["train_args"]}, part)
+    os.replace(part, checkpoint)
+    return checkpoint
+
+
+def _safetensors() -> Any:
+    """The safetensors package for torch, or an error that names the extra."""
+    try:
+        import safetensors.torch
+    except ImportError as e:
+        raise ImportError("The portable form needs safetensors: pip install 'yolospine_ultra[portable]'") from e
+    return safetensors.torch
+
+
+def _plain(value: Any) -> Any:
+    """`value` with paths as text and tuples as lists, as YAML's safe types are."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
