@@ -77,6 +77,23 @@ def spider():
     return SPIDER
 
 
+@pytest.fixture(scope="session")
+def real_weights(spider, tmp_path_factory):
+    """Checkpoint of a short training on the real images, with a copy of them beside it (the host writes caches)."""
+    import shutil
+
+    from ultralytics import YOLO
+
+    out = tmp_path_factory.mktemp("real")
+    shutil.copytree(spider, out / "set")
+    model = YOLO("yolospine-n.yaml")
+    model.train(
+        data="spider-lumbar.yaml", data_root=str(out / "set"), epochs=15, imgsz=160, batch=8, device="cpu", amp=False,
+        plots=False, project=str(out), lr0=2e-3, mosaic=0.0, val=False, warmup_epochs=1,
+    )  # fmt: skip
+    return model.trainer.last
+
+
 @pytest.fixture
 def truth_batch():
     """A function that makes a batch of the host's layout from lists of (class, x, y, w, h) rows, one list an image."""

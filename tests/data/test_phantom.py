@@ -167,12 +167,15 @@ def test_stenosis_is_seen_where_it_is_labelled_and_only_there():
 
 def test_bulge_box_reaches_further_back_than_the_disc_box():
     checked = 0
-    for patient in patients(60):
+    for patient in patients(120):
         boxes = {(f.level, f.class_id): f.box for f in findings_of(patient)[1]}
         for (level, class_id), box in boxes.items():
             if class_id == LDB and (level, DDD) in boxes:
                 checked += 1
-                assert box[2] > boxes[level, DDD][2] and box[0] <= boxes[level, DDD][0] + 1e-6
+                plain = boxes[level, DDD]
+                assert box[2] >= plain[2] and box[0] == pytest.approx(plain[0])
+                # Below a slip, and on the steep L5/S1, a rim of the lower body may lie further back still.
+                assert box[2] > plain[2] or (level, SP) in boxes or level == "L5/S1"
     assert checked
 
 

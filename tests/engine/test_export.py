@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from conftest import SPIDER
 from ultralytics import YOLO
 
 from yolospine_ultra.engine import facade
@@ -71,18 +70,9 @@ def test_dynamic_onnx_takes_other_sizes_and_batches(weights, tiny):
 
 
 @pytest.mark.slow
-def test_twenty_real_images(tmp_path):
-    if not SPIDER.is_dir():
-        pytest.skip(f"needs the real images, expected at {SPIDER}")
-    data = tmp_path / "set"
-    shutil.copytree(SPIDER, data)
-    model = YOLO("yolospine-n.yaml")
-    model.train(
-        data="spider-lumbar.yaml", data_root=str(data), epochs=12, imgsz=160, batch=8, device="cpu", amp=False,
-        plots=False, project=str(tmp_path), lr0=2e-3, mosaic=0.0, val=False, warmup_epochs=1,
-    )  # fmt: skip
-    reference = YOLO(shutil.copy(model.trainer.last, tmp_path / "best.pt"))
-    images = sorted((data / "images" / "val").glob("*.png"))[:20]
+def test_twenty_real_images(real_weights, spider, tmp_path):
+    reference = YOLO(shutil.copy(real_weights, tmp_path / "best.pt"))
+    images = sorted((spider / "images" / "val").glob("*.png"))[:20]
     for form in FORMATS:
         needs(form)
         exported = YOLO(reference.export(format=form, imgsz=160))

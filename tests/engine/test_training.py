@@ -171,10 +171,11 @@ def test_trainer_survives_being_sent_to_another_process(tiny, tmp_path):
         "model": "yolospine-n.yaml",
     }
     trainer = SpineTrainer(overrides=args | {"mode": "train", "task": "detect"})
-    state = {"trainer": type(trainer), "args": vars(trainer.args), "model": model.model, "callbacks": trainer.callbacks}
+    state = {"trainer": type(trainer), "args": vars(trainer.args), "model": model.model}
+    state["callbacks"] = trainer.callbacks
     torch.save(state, tmp_path / "state.pt", pickle_module=cloudpickle)
     code = (
-        "import torch; from ultralytics.utils import DEFAULT_CFG_DICT; from ultralytics.utils.patches import torch_load\n"
+        "from ultralytics.utils import DEFAULT_CFG_DICT\nfrom ultralytics.utils.patches import torch_load\n"
         f"s = torch_load({str(tmp_path / 'state.pt')!r}, map_location='cpu')\n"
         "cfg = DEFAULT_CFG_DICT.copy(); cfg.update(save_dir='')\n"
         "t = s['trainer'](cfg=cfg, overrides=s['args'], _callbacks=s['callbacks'])\n"
@@ -262,6 +263,18 @@ def test_data_root_replaces_the_path(tiny, tmp_path):
     assert model.val(imgsz=64, plots=False).box.map >= 0  # the checkpoint remembers where
     with pytest.raises(FileNotFoundError, match=r"data_root=.*gone is not a folder"):
         model.train(data=str(tiny), data_root=str(tmp_path / "gone"), epochs=1, **SMALL)
+
+
+@pytest.mark.slow
+def test_stage_two_improves_the_predictions(real_weights):
+    from yolospine_ultra.nn.dde import DDEDetect
+
+    options = {"imgsz": 160, "plots": False, "verbose": False}
+    both = YOLO(real_weights).val(**options).box
+    alone = YOLO(real_weights)
+    alone.model.model[-1].infer = DDEDetect.infer.__get__(alone.model.model[-1])  # the output of DDE
+    first = alone.val(**options).box
+    assert both.map50 > first.map50 and both.map > first.map
 
 
 @pytest.mark.slow

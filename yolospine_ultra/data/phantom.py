@@ -34,7 +34,7 @@ DDD, IVDN, SS, SP, LDB, TDB = range(6)
 
 # Annotators draw boxes a little outside the structure; with this margin a stenosis box and the bulge box in front of
 # it overlap by an IoU of roughly 0.18.
-_MARGIN_MM = 2.2
+_MARGIN_MM = 2.9
 _MIN_VISIBLE = 0.55  # a finding is labelled where at least this share of its box lies inside the image
 
 

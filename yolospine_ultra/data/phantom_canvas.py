@@ -1,7 +1,7 @@
 """The drawing surface of the spine phantom: where an image lies on the anatomy, soft-edged shapes, patient textures.
 
-Written for this project. Shapes are drawn larger than the image, with smoothed edges, and averaged down, which gives every
-boundary the partial volume a real slice has.
+Written for this project. Shapes are drawn larger than the image, with smoothed edges, and averaged down, which gives
+every boundary the partial volume a real slice has.
 """
 
 from __future__ import annotations

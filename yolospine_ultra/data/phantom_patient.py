@@ -24,8 +24,8 @@ _P_BULGE = dict(zip(LEVELS, (0.44, 0.52, 0.40, 0.29, 0.19, 0.075, 0.10), strict=
 _P_SLIP = dict(zip(LEVELS, (0.040, 0.062, 0.018, 0.005, 0.0, 0.0, 0.0), strict=True))
 _P_NARROW_ALONE = dict(zip(LEVELS, (0.06, 0.13, 0.11, 0.07, 0.05, 0.01, 0.01), strict=True))
 _P_NARROW_WITH_BULGE = 0.78
-_P_DDD_WITH_BULGE = 0.19
-_P_DDD_ALONE = 0.05
+_P_DDD_WITH_BULGE = 0.13
+_P_DDD_ALONE = 0.03
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,7 @@ class YOLOspine(YOLO):
         form = str(kwargs.get("format", "torchscript")).lower()
         missing = [name for name in EXPORT_PACKAGES.get(form, ()) if find_spec(name) is None]
         if missing and not AUTOINSTALL:
-            raise ImportError(
-                f"Export to {form} needs {' and '.join(missing)}: pip install 'yolospine_ultra[export]'"
-            )
+            raise ImportError(f"Export to {form} needs {' and '.join(missing)}: pip install 'yolospine_ultra[export]'")
         return super().export(**kwargs)
 
     def tune(self, use_ray: bool = False, iterations: int = 300, *args: Any, **kwargs: Any) -> Any:

@@ -42,10 +42,10 @@ class PluginDetectionModel(DetectionModel):
         cost = model_cost(self, size, self.yaml.get("channels", 3))
         gradients = sum(p.numel() for p in self.parameters() if p.requires_grad)
         gflops, layers = cost.flops / 1e9, len(list(self.modules()))
+        name = Path(self.yaml.get("yaml_file", "model")).stem + (" (fused)" if self.is_fused() else "")
         LOGGER.info(
-            f"{Path(self.yaml.get('yaml_file', 'model')).stem} summary{' (fused)' if self.is_fused() else ''}: {layers} "
-            f"layers, {cost.parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs at "
-            f"{size[0]} x {size[1]}"
+            f"{name} summary: {layers} layers, {cost.parameters:,} parameters, {gradients:,} gradients, "
+            f"{gflops:.1f} GFLOPs at {size[0]} x {size[1]}"
         )
         return layers, cost.parameters, gradients, gflops
 

@@ -4,8 +4,8 @@ Shape shorthand: B images, A anchor points over all levels, C classes, R bins of
 
 Source: YOLOspine (Masood and Taj 2026), section "Stage 1": N1 x (C1 + 4 + 1) predictions on three scales, softmax over
 the classes, objectness o, boxes by CIoU; box distribution (DFL) from Li et al. 2020. The class tower is depth-wise as
-in YOLO11. Deviation: the softmax runs over all classes of the dataset, not over a disjoint subset, because which disorders
-are disjoint is a property of the data; what overlaps is decided by stage 2.
+in YOLO11. Deviation: the softmax runs over all classes of the dataset, not over a disjoint subset, because which
+disorders are disjoint is a property of the data; what overlaps is decided by stage 2.
 """
 
 from __future__ import annotations
