@@ -260,4 +260,4 @@ def test_yaml_makes_the_dataset_when_the_host_executes_it(tmp_path, monkeypatch)
     monkeypatch.setattr(phantom_dataset, "write_dataset", lambda *a, **k: calls.append((a, k)))
     cfg["path"] = tmp_path / "spine-phantom"
     exec(cfg["download"], {"yaml": cfg})
-    assert calls == [((tmp_path / "spine-phantom",), {"images": 400, "seed": 0})]
+    assert calls == [((tmp_path / "spine-phantom",), {"images": 300, "seed": 0})]
