@@ -130,7 +130,7 @@ def test_killed_training_resumes_from_its_last_epoch_and_keeps_its_best(tiny, tm
     process.wait()
     torch.load(weights / "last.pt", weights_only=False), torch.load(weights / "best.pt", weights_only=False)
     done_before = torch.load(weights / "last.pt", weights_only=False)["epoch"] + 1
-    assert done_before >= 3
+    assert done_before >= 2  # the host writes the table before the checkpoint
 
     code = (
         "from ultralytics import YOLO; import sys; m = YOLO(sys.argv[1]);\n"

@@ -32,7 +32,7 @@ class SpineValidator(DetectionValidator):
         Raises:
             ValueError: the model and the dataset differ in their number of classes.
         """
-        if len(model.names) != self.data["nc"]:
+        if len(model.names) != self.data["nc"] and not self.args.single_cls:
             raise ValueError(
                 f"The model has {len(model.names)} classes ({', '.join(model.names.values())}), but the dataset "
                 f"{self.args.data} has {self.data['nc']} ({', '.join(self.data['names'].values())}); validate it on "
