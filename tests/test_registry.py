@@ -7,8 +7,11 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils.loss import v8DetectionLoss
 
 from yolospine_ultra import registry
+from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.registry import register_block, register_head
 from yolospine_ultra.rows import ModelConfigError, find_model_yaml
 
@@ -68,9 +71,10 @@ def test_own_head_without_a_loss_trains_with_the_hosts():
         def __init__(self, nc, ch=()):
             super().__init__(nc, ch=ch)
 
-    model = DetectionModel(config([-1, 1, "Conv", [32, 3, 2]], ("MyDetect", ["nc"])), nc=3, verbose=False)
+    model = PluginDetectionModel(config([-1, 1, "Conv", [32, 3, 2]], ("MyDetect", ["nc"])), nc=3, verbose=False)
     assert type(model.model[-1]) is MyDetect and model.stride.tolist() == [4, 4]
-    assert type(model.init_criterion.__func__).__name__ == "function"
+    model.args = DEFAULT_CFG
+    assert type(model.init_criterion()) is v8DetectionLoss
 
 
 def test_head_name_must_tell_the_task():

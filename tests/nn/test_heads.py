@@ -47,7 +47,7 @@ def test_perfect_stage_one_gives_proposals_of_iou_one():
     truth = torch.tensor([[3.0, 5, 30, 17], [20, 30, 61, 47.5], [40, 2, 55, 12]])
     h, feats = head(proposals=3)
     preds = perfect_stage_one(truth) | {"feats": [f[:1] for f in feats]}
-    boxes, objectness, _ = h.propose(preds)
+    boxes, objectness = h.propose(preds)
     assert box_iou(truth, boxes[0]).amax(1).min() > 1 - 1e-4
     assert objectness.min() > 0.99
 
@@ -73,7 +73,7 @@ def test_a_proposal_carries_several_labels_with_a_box_each():
 def test_scores_are_the_geometric_mean_of_both_stages():
     h, feats = head(nc=3)
     y, preds = h(feats)
-    boxes, objectness, _ = h.propose(preds)
+    boxes, objectness = h.propose(preds)
     logits, refined = h.refine(preds, boxes[1], torch.ones(20))
     torch.testing.assert_close(
         y[1, 4:].amax(0).view(20, 3), (objectness[1][:, None] * logits.sigmoid()).sqrt(), atol=1e-5, rtol=1e-4
@@ -113,7 +113,7 @@ def test_more_proposals_than_anchor_points_is_no_error():
 def test_garbage_input_gives_finite_proposals():
     h, feats = head()
     feats = [torch.full_like(f, float("nan")) for f in feats]
-    boxes, objectness, _ = h.propose(h.dense(feats))
+    boxes, objectness = h.propose(h.dense(feats))
     assert boxes.isfinite().all() and objectness.isfinite().all()
     h(feats)  # and RoIAlign survives it
 

@@ -65,19 +65,19 @@ class SpineDetect(DDEDetect):
             )
         self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden)
 
-    def propose(self, preds: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self, preds: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The K best proposals of raw stage-1 predictions.
 
         Returns:
             Boxes (B, K, 4), x1 y1 x2 y2 in input pixels, finite and inside the image, without gradient; their
-            objectness (B, K) in 0..1; their anchor points (B, K).
+            objectness (B, K) in 0..1.
         """
         height, width = (n * self.stride[0] for n in preds["feats"][0].shape[2:])
         boxes = self._get_decode_boxes({"feats": preds["feats"], "boxes": preds["boxes"].detach()}).transpose(1, 2)
         objectness = without_nan(preds["obj"].detach()[:, 0].float().sigmoid())
         objectness, anchor = objectness.topk(min(self.proposals, objectness.shape[1]), 1)
         boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
-        return safe_boxes(boxes.float(), width, height), objectness, anchor
+        return safe_boxes(boxes.float(), width, height), objectness
 
     def refine(self, preds: dict[str, Any], boxes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Stage 2 on regions `boxes` (R, 4) of images `index` (R,): logits (R, C), and boxes (R, C, 4) in pixels."""
@@ -86,7 +86,7 @@ class SpineDetect(DDEDetect):
 
     def infer(self, preds: dict[str, Any]) -> Tensor:
         """The output (B, 4 + C, K * C) of raw predictions."""
-        boxes, objectness, _ = self.propose(preds)
+        boxes, objectness = self.propose(preds)
         b, k = objectness.shape
         index = torch.arange(b, device=boxes.device)[:, None].expand(b, k).reshape(-1)
         logits, refined = self.refine(preds, boxes.flatten(0, 1), index)
