@@ -1,0 +1,1 @@
+"""Studies of predictions and ground truth, all on one object model: `findings.ImageFindings`."""

@@ -1,0 +1,331 @@
+"""Findings of an image, labelled or predicted: the one object model of every study in this package, and its readers.
+
+Written for this project. Labels are YOLO label files beside the images of a dataset YAML; predictions are the COCO
+detection JSON that Ultralytics 8.4 writes for `save_json=True` (`DetectionValidator.pred_to_json`). Nothing is written,
+no pixel is decoded: an image's header gives its size. Entries that cannot be used are reported one by one and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from ultralytics.data.utils import IMG_FORMATS, check_class_names, exif_size, img2label_paths
+from ultralytics.utils import DATASETS_DIR, LOGGER, YAML
+
+from yolospine_ultra.plugin import cfg_dir
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFindings:
+    """The findings of one image.
+
+    Attributes:
+        name: the image's file name, with as many folders as make it unique in its dataset.
+        boxes: (N, 4) float64, x1 y1 x2 y2 in pixels of the original image.
+        classes: (N,) int64, class indices from 0.
+        scores: (N,) float64 in 0..1 for predictions, None for ground truth.
+
+    Raises:
+        ValueError: shapes that disagree, a non-finite box, x2 < x1 or y2 < y1, a negative class, a score outside 0..1.
+    """
+
+    name: str
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, dtype=np.float64)
+        classes = np.asarray(self.classes)
+        boxes, classes = boxes.reshape(0, 4) if boxes.size == 0 else boxes, classes.astype(np.int64, casting="unsafe")
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or classes.shape != (len(boxes),):
+            raise ValueError(f"{self.name}: expected boxes (N, 4) and classes (N,), got {boxes.shape}, {classes.shape}")
+        if not (np.isfinite(boxes).all() and (boxes[:, 2:] >= boxes[:, :2]).all() and (classes >= 0).all()):
+            raise ValueError(f"{self.name}: expected finite boxes x1 <= x2, y1 <= y2 and classes from 0")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "classes", classes)
+        if self.scores is not None:
+            scores = np.asarray(self.scores, dtype=np.float64).reshape(-1)
+            if scores.shape != classes.shape or not ((scores >= 0) & (scores <= 1)).all():
+                raise ValueError(f"{self.name}: expected {len(boxes)} scores within 0..1, got {scores}")
+            object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def above(self, conf: float) -> ImageFindings:
+        """The findings with a score of at least `conf`; ground truth, which has no scores, as it is."""
+        if self.scores is None:
+            return self
+        keep = self.scores >= conf
+        return ImageFindings(self.name, self.boxes[keep], self.classes[keep], self.scores[keep])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the input that was left out or needs a look: where, of which kind (for counts), and what."""
+
+    file: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+Reporter = Callable[[Problem], None]
+
+
+def log_problem(problem: Problem) -> None:
+    """Report a problem as a warning in the host's log."""
+    LOGGER.warning(str(problem))
+
+
+def read_dataset(
+    data: str | Path, split: str = "val", root: str | Path | None = None, report: Reporter = log_problem
+) -> tuple[list[ImageFindings], list[str]]:
+    """Read the ground truth of a dataset.
+
+    Args:
+        data: a dataset YAML of the host's form, or the name of one of the plugin's own.
+        split: "train", "val", "test", or "all" for every one that the YAML has.
+        root: folder in place of the YAML's `path`.
+        report: called with every `Problem`; a list's `append` collects them.
+
+    Returns:
+        One `ImageFindings` an image, sorted by name, empty where nothing is labelled; and the class names. An image
+        whose size cannot be read is left out, as is a label line that is not a box of a known class.
+
+    Raises:
+        FileNotFoundError: no such YAML, no such folder, or no image in the split.
+        ValueError: the YAML has no class names, no such split, or is no dataset YAML.
+    """
+    content, base = _read_yaml(data, root)
+    names = list(_class_names(content, data).values())
+    files = _split_images(content, base, split, data)
+    shared = Path(os.path.commonpath([f.parent for f in files]))
+    labels = [Path(x) for x in img2label_paths([str(f) for f in files])]
+    images = []
+    for file, label in zip(files, labels, strict=True):
+        try:
+            with Image.open(file) as image:
+                size = exif_size(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            report(Problem(str(file), "image cannot be read", f"left out, its size cannot be read: {error}"))
+            continue
+        rows = list(_read_labels(label, len(names), report))
+        xywh = np.array([r[1:] for r in rows], dtype=np.float64).reshape(-1, 4)
+        corners = np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], 1).clip(0, 1)
+        name = file.relative_to(shared).as_posix()
+        images.append(ImageFindings(name, corners * np.tile(size, 2), np.array([r[0] for r in rows], dtype=np.int64)))
+    _report_extra_labels(labels, report)
+    return images, names
+
+
+def _read_yaml(data: str | Path, root: str | Path | None) -> tuple[dict, Path]:
+    """The dataset YAML's content and the folder its paths are relative to, found as the host finds it."""
+    file = Path(data)
+    own = cfg_dir() / "datasets" / file.with_suffix(".yaml").name
+    if len(file.parts) == 1 and not file.exists() and own.is_file():
+        file = own
+    if not file.is_file():
+        raise FileNotFoundError(f"{data} is not a file; expected a dataset YAML.")
+    content = YAML.load(file) if file.suffix in {".yaml", ".yml"} else None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is not a dataset YAML; expected a .yaml file with path, train, val and names.")
+    if root is not None:
+        if not Path(root).is_dir():
+            raise FileNotFoundError(f"{root} is not a folder; expected the folder that holds the dataset's images.")
+        return content, Path(root).absolute()
+    base = Path(content.get("path") or file.parent)
+    return content, (base if base.exists() or base.is_absolute() else DATASETS_DIR / base).absolute()
+
+
+def _class_names(content: dict, data: str | Path) -> dict[int, str]:
+    """Class names by index, as the host checks them."""
+    if not content.get("names"):
+        raise ValueError(f"{data} has no `names`; expected the names of its classes.")
+    try:
+        return check_class_names(content["names"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"`names` of {data} cannot be used: {error}") from error
+
+
+def _split_images(content: dict, base: Path, split: str, data: str | Path) -> list[Path]:
+    """Image files of a split, sorted, each once: from folders, lists of files (.txt), or a list of either."""
+    present = [s for s in SPLITS if content.get(s)]
+    if split != "all" and split not in present:
+        raise ValueError(f"{data} has no split {split!r}; it has {', '.join(present) or 'none'}.")
+    files: set[Path] = set()
+    for part in present if split == "all" else [split]:
+        entries = content[part] if isinstance(content[part], list) else [content[part]]
+        for entry in entries:
+            place = base / str(entry)
+            if place.is_dir():
+                found: Iterable[Path] = place.rglob("*.*")
+            elif place.is_file():
+                lines = place.read_text(encoding="utf-8-sig").splitlines()
+                found = [place.parent / x.strip() for x in lines if x.strip()]
+            else:
+                raise FileNotFoundError(
+                    f"{place}, the {part} images of {data}, is not there; give the dataset's folder with --data-root."
+                )
+            files |= {f.absolute() for f in found if f.suffix[1:].lower() in IMG_FORMATS}
+    if not files:
+        raise FileNotFoundError(f"No images in split {split!r} of {data} under {base}.")
+    return sorted(files)
+
+
+def _read_labels(file: Path, nc: int, report: Reporter) -> Iterator[tuple[int, float, float, float, float]]:
+    """Usable rows of a label file: class, then centre and size in shares of the image."""
+    if not file.is_file():
+        report(Problem(str(file), "label file missing", "no label file, read as an image without findings"))
+        return
+    seen = set()
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        try:
+            values = [float(x) for x in line.split()]
+        except ValueError:
+            values = [math.nan]
+        if not values:
+            continue
+        problem = None
+        if len(values) != 5 or not all(map(math.isfinite, values)):
+            problem = ("label line malformed", f"expected five numbers, got {line.strip()[:60]!r}")
+        elif values[0] % 1 or not 0 <= values[0] < nc:
+            problem = ("class unknown", f"class {values[0]:g}, expected 0 to {nc - 1}")
+        elif min(values[1:]) < 0 or max(values[1:]) > 1 or min(values[3:]) == 0:
+            problem = ("box outside 0..1", f"box {values[1:]}, expected centre and size within 0..1")
+        elif tuple(values) in seen:
+            problem = ("label line duplicate", "the same line stands above")
+        if problem:
+            report(Problem(str(file), problem[0], f"line {number} left out: {problem[1]}"))
+            continue
+        seen.add(tuple(values))
+        yield int(values[0]), *values[1:]
+
+
+def _report_extra_labels(labels: Sequence[Path], report: Reporter) -> None:
+    """Report label files that belong to no image."""
+    expected = set(labels)
+    for folder in sorted({x.parent for x in labels}):
+        for file in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
+            if file not in expected and file.name != "classes.txt":
+                report(Problem(str(file), "label file extra", "no image belongs to this label file"))
+
+
+def read_predictions(
+    file: str | Path, images: Sequence[ImageFindings], nc: int, report: Reporter = log_problem, first_category: int = 1
+) -> list[ImageFindings]:
+    """Read predictions for the images of a dataset.
+
+    Args:
+        file: COCO detection JSON as the host's `save_json=True` writes it: a list of image_id, file_name (may be
+            missing), category_id, bbox (x, y, width, height in pixels) and score.
+        images: the dataset's images, which the entries are matched to by file name, else by stem or image_id.
+        nc: number of classes.
+        report: called with every `Problem`.
+        first_category: category_id of class 0. The host writes 1; some tools count from 0.
+
+    Returns:
+        One `ImageFindings` with scores for each of `images`, in their order; empty where nothing was predicted.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such JSON, a category below `first_category` (all classes would be off by one), or an entry
+            whose name fits several images.
+    """
+    entries = _load_json(Path(file))
+    keys = _image_keys(images)
+    rows: list[list[tuple[int, float, list[float]]]] = [[] for _ in images]
+    for number, entry in enumerate(entries):
+        where = f"{file}, entry {number}"
+        parsed = _parse_entry(entry)
+        if isinstance(parsed, str):
+            report(Problem(where, "prediction malformed", f"left out: {parsed}"))
+            continue
+        candidates, category, score, box = parsed
+        if category < first_category:
+            raise ValueError(
+                f"{where}: category_id {category}, expected {first_category} to {nc + first_category - 1}; "
+                f"category ids that count from {category} need first_category={category}."
+            )
+        if category >= nc + first_category:
+            text = f"left out: category_id {category}, expected {first_category} to {nc + first_category - 1}"
+            report(Problem(where, "prediction of an unknown class", text))
+            continue
+        found = next((keys[c] for c in candidates if c in keys), None)
+        if found is None:
+            report(Problem(where, "prediction for an unknown image", f"left out: no image {candidates[0]!r}"))
+        elif len(found) > 1:
+            both = " and ".join(images[i].name for i in found[:2])
+            raise ValueError(f"{where}: {candidates[0]!r} may be {both}; evaluate their splits one by one.")
+        else:
+            rows[found[0]].append((category - first_category, score, box))
+    return [
+        ImageFindings(
+            image.name,
+            np.array([r[2] for r in found], dtype=np.float64).reshape(-1, 4),
+            np.array([r[0] for r in found], dtype=np.int64),
+            np.array([r[1] for r in found], dtype=np.float64),
+        )
+        for image, found in zip(images, rows, strict=True)
+    ]
+
+
+def _load_json(file: Path) -> list:
+    """The entries of a COCO detection JSON."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not a file; expected the predictions.json of `yolo val save_json=True`.")
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{file} holds a {type(entries).__name__}; expected the list of a COCO detection JSON.")
+    return entries
+
+
+def _image_keys(images: Sequence[ImageFindings]) -> dict[str, list[int]]:
+    """Every name an entry may call an image by, with the images that have it; `name:` and `stem:` keep them apart."""
+    keys: dict[str, list[int]] = {}
+    for i, image in enumerate(images):
+        path = Path(image.name)
+        stems = {path.stem, str(int(path.stem))} if path.stem.isdecimal() else {path.stem}
+        for key in {f"name:{path.name}", *(f"stem:{s}" for s in stems)}:
+            keys.setdefault(key, []).append(i)
+    return keys
+
+
+def _parse_entry(entry: object) -> tuple[list[str], int, float, list[float]] | str:
+    """Keys of the image (best first), category, score and x1 y1 x2 y2 of an entry, or what is wrong with it."""
+    if not isinstance(entry, dict):
+        return f"expected an object, got {type(entry).__name__}"
+    missing = [k for k in ("category_id", "bbox", "score") if k not in entry]
+    if missing or not ("file_name" in entry or "image_id" in entry):
+        return f"{', '.join(missing) or 'file_name or image_id'} missing"
+    try:
+        x, y, w, h = (float(v) for v in entry["bbox"])
+        score, category = float(entry["score"]), int(entry["category_id"])
+    except (TypeError, ValueError, OverflowError):
+        return f"bbox, score or category_id is no number: {str(entry)[:120]}"
+    if not all(map(math.isfinite, (x, y, w, h))) or w < 0 or h < 0:
+        return f"bbox {entry['bbox']}, expected finite x, y and a size of at least 0"
+    if not 0 <= score <= 1:
+        return f"score {score}, expected 0..1"
+    candidates = []
+    if "file_name" in entry:
+        path = Path(str(entry["file_name"]))
+        candidates += [f"name:{path.name}", f"stem:{path.stem}"]
+    elif "image_id" in entry:
+        candidates.append(f"stem:{entry['image_id']}")
+    return candidates, category, score, [x, y, x + w, y + h]
