@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from PIL import Image
 from ultralytics.data.utils import IMG_FORMATS, check_class_names, exif_size, img2label_paths
 from ultralytics.utils import DATASETS_DIR, LOGGER, YAML
 
+from yolospine_ultra.data.labels import Problem, read_labels
 from yolospine_ultra.plugin import cfg_dir
 
 SPLITS = ("train", "val", "test")
@@ -45,17 +46,18 @@ class ImageFindings:
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, dtype=np.float64)
-        classes = np.asarray(self.classes)
-        boxes, classes = boxes.reshape(0, 4) if boxes.size == 0 else boxes, classes.astype(np.int64, casting="unsafe")
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or classes.shape != (len(boxes),):
-            raise ValueError(f"{self.name}: expected boxes (N, 4) and classes (N,), got {boxes.shape}, {classes.shape}")
-        if not (np.isfinite(boxes).all() and (boxes[:, 2:] >= boxes[:, :2]).all() and (classes >= 0).all()):
-            raise ValueError(f"{self.name}: expected finite boxes x1 <= x2, y1 <= y2 and classes from 0")
+        boxes, given = boxes.reshape(-1, 4) if boxes.size == 0 else boxes, np.asarray(self.classes)
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or given.shape != (len(boxes),):
+            raise ValueError(f"{self.name}: expected boxes (N, 4) and classes (N,), got {boxes.shape}, {given.shape}")
+        if not (np.isfinite(boxes).all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
+            raise ValueError(f"{self.name}: expected finite boxes with x1 <= x2 and y1 <= y2")
+        if not (np.isfinite(given) & (given >= 0) & (given == np.floor(given))).all():
+            raise ValueError(f"{self.name}: expected whole class indices from 0, got {given}")
         object.__setattr__(self, "boxes", boxes)
-        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "classes", given.astype(np.int64))
         if self.scores is not None:
-            scores = np.asarray(self.scores, dtype=np.float64).reshape(-1)
-            if scores.shape != classes.shape or not ((scores >= 0) & (scores <= 1)).all():
+            scores = np.asarray(self.scores, dtype=np.float64)
+            if scores.shape != given.shape or not ((scores >= 0) & (scores <= 1)).all():
                 raise ValueError(f"{self.name}: expected {len(boxes)} scores within 0..1, got {scores}")
             object.__setattr__(self, "scores", scores)
 
@@ -68,18 +70,6 @@ class ImageFindings:
             return self
         keep = self.scores >= conf
         return ImageFindings(self.name, self.boxes[keep], self.classes[keep], self.scores[keep])
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something in the input that was left out or needs a look: where, of which kind (for counts), and what."""
-
-    file: str
-    kind: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
 
 
 Reporter = Callable[[Problem], None]
@@ -103,31 +93,27 @@ def read_dataset(
 
     Returns:
         One `ImageFindings` an image, sorted by name, empty where nothing is labelled; and the class names. An image
-        whose size cannot be read is left out, as is a label line that is not a box of a known class.
+        whose size or labels cannot be read is left out, as is a label row that is not a box of a known class.
 
     Raises:
         FileNotFoundError: no such YAML, no such folder, or no image in the split.
         ValueError: the YAML has no class names, no such split, or is no dataset YAML.
     """
     content, base = _read_yaml(data, root)
-    names = list(_class_names(content, data).values())
+    names = _class_names(content, data)
     files = _split_images(content, base, split, data)
-    shared = Path(os.path.commonpath([f.parent for f in files]))
     labels = [Path(x) for x in img2label_paths([str(f) for f in files])]
+    shared = Path(os.path.commonpath([f.parent for f in files]))
+
+    def shown(file: Path) -> str:
+        return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
+
+    _report_strays(files, labels, shown, report)
     images = []
     for file, label in zip(files, labels, strict=True):
-        try:
-            with Image.open(file) as image:
-                size = exif_size(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            report(Problem(str(file), "image cannot be read", f"left out, its size cannot be read: {error}"))
-            continue
-        rows = list(_read_labels(label, len(names), report))
-        xywh = np.array([r[1:] for r in rows], dtype=np.float64).reshape(-1, 4)
-        corners = np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], 1).clip(0, 1)
-        name = file.relative_to(shared).as_posix()
-        images.append(ImageFindings(name, corners * np.tile(size, 2), np.array([r[0] for r in rows], dtype=np.int64)))
-    _report_extra_labels(labels, report)
+        read = _read_image(file, label, len(names), shown, report)
+        if read is not None:
+            images.append(ImageFindings(file.relative_to(shared).as_posix(), *read))
     return images, names
 
 
@@ -150,14 +136,15 @@ def _read_yaml(data: str | Path, root: str | Path | None) -> tuple[dict, Path]:
     return content, (base if base.exists() or base.is_absolute() else DATASETS_DIR / base).absolute()
 
 
-def _class_names(content: dict, data: str | Path) -> dict[int, str]:
-    """Class names by index, as the host checks them."""
+def _class_names(content: dict, data: str | Path) -> list[str]:
+    """Class names in the order of their indices, as the host checks them."""
     if not content.get("names"):
         raise ValueError(f"{data} has no `names`; expected the names of its classes.")
     try:
-        return check_class_names(content["names"])
+        names = check_class_names(content["names"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"`names` of {data} cannot be used: {error}") from error
+    return [names[i] for i in range(len(names))]
 
 
 def _split_images(content: dict, base: Path, split: str, data: str | Path) -> list[Path]:
@@ -170,11 +157,13 @@ def _split_images(content: dict, base: Path, split: str, data: str | Path) -> li
         entries = content[part] if isinstance(content[part], list) else [content[part]]
         for entry in entries:
             place = base / str(entry)
+            if not place.exists() and str(entry).startswith("../"):  # as the host: YAMLs inside their dataset's folder
+                place = base / str(entry)[3:]
             if place.is_dir():
                 found: Iterable[Path] = place.rglob("*.*")
             elif place.is_file():
-                lines = place.read_text(encoding="utf-8-sig").splitlines()
-                found = [place.parent / x.strip() for x in lines if x.strip()]
+                lines = place.read_text(encoding="utf-8-sig").split("\n")
+                found = [place.parent / x[2:] if x.startswith("./") else Path(x) for x in map(str.strip, lines)]
             else:
                 raise FileNotFoundError(
                     f"{place}, the {part} images of {data}, is not there; give the dataset's folder with --data-root."
@@ -185,42 +174,40 @@ def _split_images(content: dict, base: Path, split: str, data: str | Path) -> li
     return sorted(files)
 
 
-def _read_labels(file: Path, nc: int, report: Reporter) -> Iterator[tuple[int, float, float, float, float]]:
-    """Usable rows of a label file: class, then centre and size in shares of the image."""
-    if not file.is_file():
-        report(Problem(str(file), "label file missing", "no label file, read as an image without findings"))
-        return
-    seen = set()
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        try:
-            values = [float(x) for x in line.split()]
-        except ValueError:
-            values = [math.nan]
-        if not values:
-            continue
-        problem = None
-        if len(values) != 5 or not all(map(math.isfinite, values)):
-            problem = ("label line malformed", f"expected five numbers, got {line.strip()[:60]!r}")
-        elif values[0] % 1 or not 0 <= values[0] < nc:
-            problem = ("class unknown", f"class {values[0]:g}, expected 0 to {nc - 1}")
-        elif min(values[1:]) < 0 or max(values[1:]) > 1 or min(values[3:]) == 0:
-            problem = ("box outside 0..1", f"box {values[1:]}, expected centre and size within 0..1")
-        elif tuple(values) in seen:
-            problem = ("label line duplicate", "the same line stands above")
-        if problem:
-            report(Problem(str(file), problem[0], f"line {number} left out: {problem[1]}"))
-            continue
-        seen.add(tuple(values))
-        yield int(values[0]), *values[1:]
+def _read_image(file: Path, label: Path, nc: int, shown: Callable[[Path], str], report: Reporter) -> tuple | None:
+    """Boxes (N, 4) in pixels and classes (N,) of an image, or None where its size or its labels cannot be read."""
+    try:
+        with Image.open(file) as image:
+            size = exif_size(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        report(Problem(shown(file), "unreadable", f"image left out, its size cannot be read ({error})"))
+        return None
+    rows, problems = np.zeros((0, 5)), []
+    if label.is_file():
+        rows, problems = read_labels(label, nc, name=shown(label))
+    else:
+        report(Problem(shown(file), "missing", "no label file; taken as an image without boxes"))
+    for problem in problems:
+        report(problem)
+    if rows is None:  # whose labels are unknown is not a negative
+        return None
+    corners = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2], 1)
+    return corners.clip(0, 1) * np.tile(size, 2), rows[:, 0].astype(np.int64)
 
 
-def _report_extra_labels(labels: Sequence[Path], report: Reporter) -> None:
-    """Report label files that belong to no image."""
-    expected = set(labels)
+def _report_strays(
+    files: Sequence[Path], labels: Sequence[Path], shown: Callable[[Path], str], report: Reporter
+) -> None:
+    """Report label files that belong to no image, and images that share one."""
+    owner: dict[Path, Path] = {}
+    for file, label in zip(files, labels, strict=True):
+        if label in owner:
+            report(Problem(shown(file), "same-stem", f"shares its label file with {owner[label].name}"))
+        owner.setdefault(label, file)
     for folder in sorted({x.parent for x in labels}):
-        for file in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
-            if file not in expected and file.name != "classes.txt":
-                report(Problem(str(file), "label file extra", "no image belongs to this label file"))
+        for file in sorted(folder.glob("*.txt")):
+            if file not in owner and file.name != "classes.txt":
+                report(Problem(shown(file), "extra", "no image of this name; left alone"))
 
 
 def read_predictions(
@@ -251,7 +238,7 @@ def read_predictions(
         where = f"{file}, entry {number}"
         parsed = _parse_entry(entry)
         if isinstance(parsed, str):
-            report(Problem(where, "prediction malformed", f"left out: {parsed}"))
+            report(Problem(where, "prediction", f"{parsed}; left out"))
             continue
         candidates, category, score, box = parsed
         if category < first_category:
@@ -260,12 +247,12 @@ def read_predictions(
                 f"category ids that count from {category} need first_category={category}."
             )
         if category >= nc + first_category:
-            text = f"left out: category_id {category}, expected {first_category} to {nc + first_category - 1}"
-            report(Problem(where, "prediction of an unknown class", text))
+            text = f"category_id {category}, expected {first_category} to {nc + first_category - 1}; left out"
+            report(Problem(where, "class", text))
             continue
         found = next((keys[c] for c in candidates if c in keys), None)
         if found is None:
-            report(Problem(where, "prediction for an unknown image", f"left out: no image {candidates[0]!r}"))
+            report(Problem(where, "unknown-image", f"the data set has no image {candidates[0]!r}; left out"))
         elif len(found) > 1:
             both = " and ".join(images[i].name for i in found[:2])
             raise ValueError(f"{where}: {candidates[0]!r} may be {both}; evaluate their splits one by one.")
@@ -296,12 +283,12 @@ def _load_json(file: Path) -> list:
 
 
 def _image_keys(images: Sequence[ImageFindings]) -> dict[str, list[int]]:
-    """Every name an entry may call an image by, with the images that have it; `name:` and `stem:` keep them apart."""
+    """Every name an entry may call an image by, with the images that have it; prefixes keep paths, names, stems apart."""
     keys: dict[str, list[int]] = {}
     for i, image in enumerate(images):
         path = Path(image.name)
         stems = {path.stem, str(int(path.stem))} if path.stem.isdecimal() else {path.stem}
-        for key in {f"name:{path.name}", *(f"stem:{s}" for s in stems)}:
+        for key in {f"path:{image.name}", f"name:{path.name}", *(f"stem:{s}" for s in stems)}:
             keys.setdefault(key, []).append(i)
     return keys
 
@@ -322,10 +309,8 @@ def _parse_entry(entry: object) -> tuple[list[str], int, float, list[float]] | s
         return f"bbox {entry['bbox']}, expected finite x, y and a size of at least 0"
     if not 0 <= score <= 1:
         return f"score {score}, expected 0..1"
-    candidates = []
-    if "file_name" in entry:
-        path = Path(str(entry["file_name"]))
-        candidates += [f"name:{path.name}", f"stem:{path.stem}"]
-    elif "image_id" in entry:
-        candidates.append(f"stem:{entry['image_id']}")
-    return candidates, category, score, [x, y, x + w, y + h]
+    if "file_name" not in entry:
+        return [f"stem:{entry['image_id']}"], category, score, [x, y, x + w, y + h]
+    path = Path(str(entry["file_name"]))
+    folder = [f"path:{path.as_posix()}"] if len(path.parts) > 1 else []
+    return [*folder, f"name:{path.name}", f"stem:{path.stem}"], category, score, [x, y, x + w, y + h]

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
+from scipy.stats import binomtest
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 
 Rules = Mapping[tuple[int, int], float]
 
@@ -166,8 +166,7 @@ def find_pairs(images: Sequence[ImageFindings], nc: int | None = None, pairing: 
         raise ValueError(f"class {occurring - 1} occurs, but there are {nc} classes, 0 to {nc - 1}")
     image, boxes, classes, ious = [], [], [], []
     for k, x in enumerate(images):
-        tensor = torch.from_numpy(x.boxes)
-        iou = box_iou(tensor, tensor).nan_to_num(0.0).numpy()  # two boxes without area: 0 / 0
+        iou = iou_matrix(x.boxes, x.boxes)
         # ordered by class, every pair of different classes appears once
         a, b = np.nonzero(PAIRINGS[pairing](x.boxes, iou) & (x.classes[:, None] < x.classes))
         image.append(np.full(len(a), k))
@@ -240,3 +239,95 @@ def pairs_kept(
 def count_kept(iou: np.ndarray, taus: Sequence[float] | np.ndarray) -> np.ndarray:
     """How many of `iou` are at or above each tau: (len(taus),) int."""
     return len(iou) - np.searchsorted(np.sort(iou), np.asarray(taus, dtype=float), side="left")
+
+
+@dataclass(frozen=True)
+class PairRecall:
+    """How many true overlapping pairs of two classes were found, and how many predicted ones are true.
+
+    Attributes:
+        pairs: true overlapping pairs.
+        both, first_only, second_only, neither: of these, by which of the two findings was found; the sum is `pairs`.
+        predicted: overlapping pairs among the predictions.
+        predicted_true: of these, pairs whose two findings both match ground truth.
+    """
+
+    pairs: int
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+    predicted: int
+    predicted_true: int
+
+    @property
+    def recall(self) -> float:
+        """Share of true pairs of which both findings were found; NaN without pairs."""
+        return self.both / self.pairs if self.pairs else float("nan")
+
+    @property
+    def precision(self) -> float:
+        """Share of predicted pairs whose two findings are both true; NaN without predicted pairs."""
+        return self.predicted_true / self.predicted if self.predicted else float("nan")
+
+    def __add__(self, other: PairRecall) -> PairRecall:
+        """Counts of both together."""
+        return PairRecall(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def wilson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson (1927) score interval of a share, by scipy; (NaN, NaN) without trials."""
+    if not trials:
+        return float("nan"), float("nan")
+    interval = binomtest(hits, trials).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def pair_recall(
+    truth: Sequence[ImageFindings],
+    predictions: Sequence[ImageFindings],
+    rules: Rules,
+    iou: float = 0.5,
+    conf: float = 0.25,
+    tau_anat: float = TAU_ANAT,
+    pairing: str = "touching",
+) -> dict[tuple[int, int], PairRecall]:
+    """Count for every two classes that have a rule how many true overlapping pairs were found whole.
+
+    Args:
+        truth: labelled findings.
+        predictions: findings with scores, of the same images in the same order.
+        rules: tau_spatial by pair of class indices, ascending.
+        iou: least IoU of a prediction with the finding it finds; matched one to one, best score first, class by class.
+        conf: least score of a prediction that counts.
+        tau_anat: least A of compatible classes, measured on `truth`, which decides for the predicted pairs too.
+        pairing: a name in `PAIRINGS`.
+
+    Raises:
+        ValueError: other images or another order in `predictions`, no scores, `iou` out of range, unknown pairing.
+    """
+    if [x.name for x in truth] != [x.name for x in predictions]:
+        raise ValueError("predictions are of other images than the ground truth, or in another order")
+    predictions = [x.above(conf) for x in predictions]
+    occurring = max((int(x.classes.max()) + 1 for x in (*truth, *predictions) if len(x)), default=0)
+    nc = max([occurring, *(max(pair) + 1 for pair in rules)])
+    found = [match_by_class(t, p, iou) for t, p in zip(truth, predictions, strict=True)]
+    true_pairs, predicted_pairs = find_pairs(truth, nc, pairing), find_pairs(predictions, nc, pairing)
+    hit = _both(true_pairs, [f >= 0 for f in found])
+    right = _both(predicted_pairs, [np.isin(np.arange(len(p)), f) for p, f in zip(predictions, found, strict=True)])
+    matrix, made = true_pairs.compatibility(), {}
+    for pair, tau in rules.items():
+        compatible = matrix[pair] >= tau_anat
+        first, second = hit[compatible & true_pairs.of(pair) & (true_pairs.iou >= tau)].T
+        predicted = right[compatible & predicted_pairs.of(pair) & (predicted_pairs.iou >= tau)].all(1)
+        counts = [first & second, first & ~second, ~first & second, ~first & ~second]
+        made[pair] = PairRecall(
+            len(first), *(int(c.sum()) for c in counts), predicted=len(predicted), predicted_true=int(predicted.sum())
+        )
+    return made
+
+
+def _both(pairs: Pairs, flags: Sequence[np.ndarray]) -> np.ndarray:
+    """A flag of every box, one array an image, looked up for either box of each pair: (P, 2) bool."""
+    start = np.cumsum([0, *(len(f) for f in flags)])
+    return np.concatenate([*flags, np.zeros(0, bool)])[start[pairs.image][:, None] + pairs.boxes]
