@@ -1,0 +1,208 @@
+"""What a sweep leaves on disk: its protocol, one record a cell, and the files from which tables and plots are made.
+
+    results/<sweep>/
+      sweep.json              protocol: data, budget, common recipe, model rows, environment (`Sweep`)
+      ground_truth.json       COCO ground truth of every evaluated image; images carry `patient` besides the COCO keys
+      cells/<cell>/record.json       one trained and evaluated model (`Record`)
+      cells/<cell>/predictions.json  its detections, COCO detection JSON with `file_name`, at most 300 an image
+      latency.json            whole predict calls in interleaved rounds, {model: {median_ms, q1_ms, q3_ms, ...}}
+      summary.csv             dataset, model, scale, metric, class, n, mean, sd, ci_low, ci_high
+      comparisons.csv         dataset, a, b, metric, diff, ci_low, ci_high (a minus b)
+      ranks.csv               dataset, model, metric, n, mean_rank, ci_low, ci_high
+      work/                   weights, logs and views of the data; not for keeping, ignored by git
+
+A cell is named `<model>_seed<seed>`, with `_fold<fold>` behind it where there are folds. Category ids count from 1 in
+the order of the class names, as the host's `save_json` writes them; `image_id` is that of `ground_truth.json`. Every
+file is written whole or not at all. Written for this project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolospine_ultra.benchmark.family import ModelEntry
+from yolospine_ultra.data.atomic import AtomicPath
+
+FORMAT = 1  # of the files; another one is refused
+DONE, FAILED = "done", "failed"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What all cells of a sweep share; two sweeps that differ here are never mixed.
+
+    Attributes:
+        dataset: name of the data, the stem of its YAML.
+        fingerprint: SHA-256 of names, images and labels, see `benchmark.plan.fingerprint`.
+        names: class names by index.
+        channels: image channels.
+        folds: number of folds, None for one training on the train split, evaluated on val.
+        budget: epochs, imgsz, batch, device, threads and workers.
+        recipe: training arguments common to all models, in Ultralytics' names.
+        conf: least score of a prediction in the confusion matrix and what is made from it; mAP uses all.
+        environment: versions and hardware that results may depend on, see `benchmark.environment`.
+        commit: commit of the program's source, "" outside a repository; with "+dirty" where files differ from it.
+        command: the command that began the sweep.
+        models: every row by name; rows may be added later, the only thing that may.
+        format: of the files.
+    """
+
+    dataset: str
+    fingerprint: str
+    names: dict[int, str]
+    channels: int
+    folds: int | None
+    budget: dict[str, Any]
+    recipe: dict[str, Any]
+    conf: float
+    environment: dict[str, Any]
+    commit: str
+    command: str
+    models: dict[str, ModelEntry]
+    format: int = FORMAT
+
+    def differences(self, other: Sweep) -> list[str]:
+        """What keeps cells of `other` out of this sweep, each as "key: this, not that"."""
+        ours, theirs = self._identity(), other._identity()
+        found = [f"{k}: {ours.get(k)}, not {theirs.get(k)}" for k in ours | theirs if ours.get(k) != theirs.get(k)]
+        both = self.models.keys() & other.models.keys()
+        return found + [f"model {m} is built or trained otherwise" for m in sorted(both) if _differ(self, other, m)]
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that must agree, flat."""
+        flat: dict[str, Any] = {}
+        for key in ("dataset", "fingerprint", "names", "channels", "folds", "conf", "format"):
+            flat[key] = getattr(self, key)
+        for part in ("budget", "recipe", "environment"):
+            flat |= {f"{part}.{k}": v for k, v in getattr(self, part).items()}
+        return flat
+
+
+def _differ(first: Sweep, second: Sweep, model: str) -> bool:
+    """Whether two sweeps mean different detectors by one name."""
+    a, b = first.models[model], second.models[model]
+    return (a.family, a.build, a.recipe, a.predict) != (b.family, b.build, b.recipe, b.predict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell: a model, trained with a seed and evaluated on images it has not seen.
+
+    Attributes:
+        cell: name, as the folder.
+        dataset, model, family, scale: which row on what; scale is "" where a model has only one.
+        seed, fold: fold is None where the sweep has no folds.
+        status: `DONE`, or `FAILED` and then everything measured is empty.
+        error: why it failed, one line.
+        started: UTC, ISO 8601.
+        images, patients: how many of each in "train" and "val".
+        metrics: map50_95, map75, map50 (COCO, 101 points); accuracy, macro_f1, weighted_f1, kappa, mcc with background
+            for what was missed and what is false, the same with `matched_` before them for matched boxes only;
+            pair_recall, pair_precision of the paper's overlapping pairs, and one_site_recall, of two labels on one
+            site. None where it is not defined on this data. Shares of 1, not percent.
+        classes: by class name: map50_95, map75, map50 (None without ground truth, and then not in the mean),
+            ground_truth (boxes).
+        confusion: (C + 1, C + 1) counts, row = truth, column = prediction, the last of each = background.
+        seconds: train (whole training), epoch (train / epochs), predict (all val images), total (of the cell).
+        memory: MiB: train_rss, predict_rss (most the process has had by the end of each), train_cuda, predict_cuda
+            (most the allocator has given out; None without a GPU, and for trainings on several).
+        parameters: of the network as trained, every element once.
+        environment: as in `Sweep`, of the process that ran the cell, with packages of the family.
+        commit, command: as in `Sweep`, of that process.
+    """
+
+    cell: str
+    dataset: str
+    model: str
+    family: str
+    scale: str
+    seed: int
+    fold: int | None
+    status: str
+    error: str = ""
+    started: str = ""
+    images: dict[str, int] = field(default_factory=dict)
+    patients: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    classes: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float | None] = field(default_factory=dict)
+    parameters: int = 0
+    environment: dict[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    command: str = ""
+    format: int = FORMAT
+
+
+def cell_name(model: str, seed: int, fold: int | None) -> str:
+    """Name of a cell and of its folder."""
+    return f"{model}_seed{seed}" + ("" if fold is None else f"_fold{fold}")
+
+
+def write_json(file: Path, content: Any, indent: int | None = 1) -> None:
+    """Write JSON whole or not at all; NaN and infinity are refused."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=indent, allow_nan=False, separators=None if indent else (",", ":"))
+    AtomicPath(file).write_bytes((text + "\n").encode())
+
+
+def write_sweep(folder: Path, sweep: Sweep) -> None:
+    """Write `sweep.json`, and keep `work/` out of git."""
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    AtomicPath(folder / "work" / ".gitignore").write_bytes(b"*\n")
+    write_json(folder / "sweep.json", dataclasses.asdict(sweep))
+
+
+def read_sweep(folder: str | Path) -> Sweep:
+    """Read `sweep.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of another format.
+    """
+    content = _read(Path(folder) / "sweep.json")
+    content["names"] = {int(k): v for k, v in content["names"].items()}
+    content["models"] = {k: ModelEntry(**v) for k, v in content["models"].items()}
+    return Sweep(**content)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write a cell's record; what is not a finite number becomes None."""
+    content = dataclasses.asdict(record)
+    content["metrics"] = {k: _finite(v) for k, v in record.metrics.items()}
+    content["classes"] = {c: {k: _finite(v) for k, v in row.items()} for c, row in record.classes.items()}
+    write_json(folder / "cells" / record.cell / "record.json", content)
+
+
+def _finite(value: float | None) -> float | None:
+    """The value, None for NaN and infinity, which JSON does not have."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """Every record of a sweep, done and failed, in the order of their names.
+
+    Raises:
+        ValueError: one is of another format or no record.
+    """
+    return [Record(**_read(f)) for f in sorted((Path(folder) / "cells").glob("*/record.json"))]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object of this format."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there; expected a folder that scripts/benchmark_all.py has written.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}; restore it from where it came.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{file} has format {found}, expected {FORMAT}; it was written by another version.")
+    return content
