@@ -283,7 +283,7 @@ def _load_json(file: Path) -> list:
 
 
 def _image_keys(images: Sequence[ImageFindings]) -> dict[str, list[int]]:
-    """Every name an entry may call an image by, with the images that have it; prefixes keep paths, names, stems apart."""
+    """Every name an entry may call an image by, with the images that have it; prefixes keep the kinds of name apart."""
     keys: dict[str, list[int]] = {}
     for i, image in enumerate(images):
         path = Path(image.name)
