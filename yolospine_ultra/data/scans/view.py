@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +51,10 @@ class View:
     corner: np.ndarray | None = field(default=None, repr=False)
     axes: np.ndarray | None = field(default=None, repr=False)
 
+    def channels(self, n: int = 3) -> np.ndarray:
+        """The image as a detector of `n` channels takes it: uint8 (H, W, n), all channels equal."""
+        return np.repeat(self.image[..., None], n, axis=2)
+
     def patient_mm(self, xy: np.ndarray) -> np.ndarray | None:
         """Patient positions (..., 3), LPS in mm, of image points (..., 2), x and y in pixels from the corner."""
         if self.corner is None or self.spacing_mm is None:
@@ -62,14 +67,19 @@ class View:
         )
 
 
+def suffix_kind(path: str | Path) -> str | None:
+    """As `scan_kind`, by the name alone: None for what the host knows, and for what only its content would tell."""
+    name = os.path.basename(path).lower()
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)), None)
+
+
 def scan_kind(path: str | Path) -> str | None:
     """What reads a file: ``dicom``, ``nifti``, ``metaimage``, ``deep`` (grey image above 8 bits), None for the host.
 
     By its suffix; PNG and TIFF by their header; a file without a suffix that the host knows by DICOM's mark.
     """
     path = Path(path)
-    name = path.name.lower()
-    kind = next((k for suffix, k in _SUFFIXES.items() if name.endswith(suffix)), None)
+    kind = suffix_kind(path)
     if kind is not None or not path.is_file():
         return kind
     if is_deep(path):
