@@ -1,7 +1,8 @@
-"""The predictor: the host's, with Soft-NMS and square inputs."""
+"""The predictor: the host's, with Soft-NMS, square inputs, scans among its sources, and sizes in mm."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,12 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, ops
 
+from yolospine_ultra.data.scans import suffix_kind
+from yolospine_ultra.data.scans.loader import ScanLoader
+from yolospine_ultra.data.scans.sources import find_sources
+from yolospine_ultra.data.scans.view import known_to_host
 from yolospine_ultra.engine.arguments import check_arguments
+from yolospine_ultra.engine.results import SpineResults
 from yolospine_ultra.postprocess.detections import select_detections
 
 
@@ -25,6 +31,19 @@ class SpinePredictor(DetectionPredictor):
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
         super().__init__(cfg, overrides, _callbacks)
         check_arguments(self.args)
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """As the host's, for scans too: see `yolospine_ultra.data.scans.sources`.
+
+        Raises:
+            ScanError: none of the source's scans can be read.
+            ImportError: an optional package that a scan needs is missing.
+        """
+        found = find_sources(source)
+        if found is not None:
+            channels = getattr(self.model, "channels", 3)
+            source = ScanLoader(found, self.args.batch, self.args.vid_stride, channels)
+        super().setup_source(source, stride)
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
         """Images letterboxed to the input size."""
@@ -52,6 +71,26 @@ class SpinePredictor(DetectionPredictor):
             for result, vector in zip(results, vectors, strict=True):
                 result.feats = vector
         return results
+
+    def construct_results(self, preds: list[Tensor], img: Tensor, orig_imgs: list[np.ndarray]) -> list[SpineResults]:
+        """As the host's, with the place of each image that comes from a scan."""
+        results = super().construct_results(preds, img, orig_imgs)
+        for result, place in zip(results, getattr(self.dataset, "places", ()), strict=False):
+            result.place = place  # images that are no scans have none
+        return results
+
+    def construct_result(self, pred: Tensor, img: Tensor, orig_img: np.ndarray, img_path: str) -> SpineResults:
+        """As the host's, of the class that knows millimetres."""
+        result = super().construct_result(pred, img, orig_img, img_path)
+        return SpineResults(orig_img, path=img_path, names=result.names, boxes=result.boxes.data)
+
+    def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
+        """As the host's; NAME.nii.gz is saved as NAME, and a name without a known suffix as a whole."""
+        if p.name.lower().endswith(".nii.gz"):
+            p = p.with_suffix("")
+        elif suffix_kind(p) is None and not known_to_host(p):
+            p = p.with_name(f"{p.name}.dcm")
+        return super().write_results(i, p, im, s)
 
     @staticmethod
     def get_obj_feats(feat_maps: list[Tensor], boxes: list[Tensor], img: Tensor) -> list[Tensor | list]:

@@ -7,11 +7,21 @@ imported when the first file of their kind is read.
 
 from yolospine_ultra.data.scans.dicom import is_dicom
 from yolospine_ultra.data.scans.scan import Geometry, Scan, ScanError, mid_sagittal, sagittal, upright
-from yolospine_ultra.data.scans.view import View, open_scan, read_scan, read_view, scan_kind, suffix_kind, view_of
+from yolospine_ultra.data.scans.view import (
+    Place,
+    View,
+    open_scan,
+    read_scan,
+    read_view,
+    scan_kind,
+    suffix_kind,
+    view_of,
+)
 from yolospine_ultra.data.scans.window import to_uint8
 
 __all__ = [
     "Geometry",
+    "Place",
     "Scan",
     "ScanError",
     "View",

@@ -28,13 +28,12 @@ SQUARE = 0.01  # pixels count as square when their sides differ by less than thi
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """The plane of a scan that a detector sees.
+class Place:
+    """Where in a scan, and in the patient, an image of H x W pixels lies.
 
     Attributes:
-        image: uint8 (H, W), head or front up, anterior or the right side left where the place in the patient is known.
         file: file that holds the plane; of a series folder one of its files.
-        index: number of the plane in its stack, from 0.
+        index: number of the plane in its upright stack, from 0.
         planes: how many the stack has.
         spacing_mm: size of a pixel (rows, columns) in mm, or None where unknown.
         plane: ``sagittal``, ``coronal``, ``axial``, or None where unknown.
@@ -42,7 +41,6 @@ class View:
         axes: unit vectors down and right in the patient (2, 3), or None where unknown.
     """
 
-    image: np.ndarray = field(repr=False)
     file: Path
     index: int = 0
     planes: int = 1
@@ -51,20 +49,29 @@ class View:
     corner: np.ndarray | None = field(default=None, repr=False)
     axes: np.ndarray | None = field(default=None, repr=False)
 
-    def channels(self, n: int = 3) -> np.ndarray:
-        """The image as a detector of `n` channels takes it: uint8 (H, W, n), all channels equal."""
-        return np.repeat(self.image[..., None], n, axis=2)
-
     def patient_mm(self, xy: np.ndarray) -> np.ndarray | None:
         """Patient positions (..., 3), LPS in mm, of image points (..., 2), x and y in pixels from the corner."""
         if self.corner is None or self.spacing_mm is None:
             return None
         xy = np.asarray(xy, dtype=float)
-        return (
-            self.corner
-            + xy[..., 1:] * self.spacing_mm[0] * self.axes[0]
-            + xy[..., :1] * self.spacing_mm[1] * self.axes[1]
-        )
+        return self.corner + xy[..., ::-1] * self.spacing_mm @ self.axes
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The plane of a scan that a detector sees.
+
+    Attributes:
+        image: uint8 (H, W), head or front up, anterior or the right side left where the place in the patient is known.
+        place: where it lies.
+    """
+
+    image: np.ndarray = field(repr=False)
+    place: Place
+
+    def channels(self, n: int = 3) -> np.ndarray:
+        """The image as a detector of `n` channels takes it: uint8 (H, W, n), all channels equal."""
+        return np.repeat(self.image[..., None], n, axis=2)
 
 
 def suffix_kind(path: str | Path) -> str | None:
@@ -84,10 +91,11 @@ def scan_kind(path: str | Path) -> str | None:
         return kind
     if is_deep(path):
         return "deep"
-    return "dicom" if not _known_to_host(path) and is_dicom(path) else None
+    return "dicom" if not known_to_host(path) and is_dicom(path) else None
 
 
-def _known_to_host(path: Path) -> bool:
+def known_to_host(path: Path) -> bool:
+    """Whether the host takes a file for an image or a video, by its suffix."""
     from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
     return path.suffix[1:].lower() in IMG_FORMATS | VID_FORMATS
@@ -143,7 +151,7 @@ def view_of(scan: Scan) -> View:
         g = scan.geometry
         corner = g.origins[index] - g.down * scan.spacing_mm[1] / 2 - g.right * scan.spacing_mm[2] / 2
         axes = np.stack([g.down, g.right])
-    return View(image, scan.files[index], scan.frames[index], scan.shape[0], spacing, scan.plane, corner, axes)
+    return View(image, Place(scan.files[index], index, scan.shape[0], spacing, scan.plane, corner, axes))
 
 
 def _square(
