@@ -3,11 +3,11 @@
 Every row of the paper's tables is a family (Ultralytics, RT-DETR, segmentation networks, two-stage detectors) with a
 model of it. A family is an object with the two methods of `Family`; it never measures itself: evaluation, timing and
 records are the benchmark's, the same for all of them. Its file under `benchmark/families` ends with the object,
-``FAMILY = MyFamily()``, and its rows, ``ROWS: tuple[ModelEntry, ...]``; `benchmark.zoo` lists the files. Importing such a
-file must not import the packages it needs: those are imported inside `train` and `load`.
+``FAMILY = MyFamily()``, and its rows, ``ROWS: tuple[ModelEntry, ...]``; `benchmark.zoo` lists the files. Importing such
+a file must not import the packages it needs: those are imported inside `train` and `load`.
 
-Each cell runs in a process of its own, in which the benchmark has set seeds and threads, and has switched downloads off,
-before `train` is called.
+Each cell runs in a process of its own, in which the benchmark has set seeds and threads, and has switched downloads
+off, before `train` is called.
 
 Source: own; the list of models is that of YOLOspine (Masood and Taj 2026), tables 'Internal Dataset' and 'Training &
 Computational Complexity'.

@@ -1,0 +1,75 @@
+"""Resampled average precision against the plain evaluation of really repeated images, and the intervals."""
+
+import math
+
+import numpy as np
+import pytest
+from detections import make_findings
+from scipy import stats
+
+from yolospine_ultra.benchmark.metrics import average_precision, mean_defined
+from yolospine_ultra.benchmark.statistics import (
+    draw_patients,
+    match,
+    mean_precision,
+    percentile_interval,
+    ranks,
+    t_interval,
+    weighted_precision,
+)
+from yolospine_ultra.evaluate.findings import ImageFindings
+
+
+def distinct(found, seed=0):
+    """The findings with scores of which no two are equal, as equal ones of two images have no order to keep."""
+    rng = np.random.default_rng(seed)
+    return [ImageFindings(f.name, f.boxes, f.classes, rng.random(len(f))) for f in found]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_of_one_give_the_coco_evaluation(seed):
+    truth, found = make_findings(20, 4, seed, absent=(1,) if seed else ())
+    ones = np.ones((1, 20), dtype=np.int64)
+    ours = weighted_precision(match(truth, found, 4), ones)[:, 0]
+    np.testing.assert_allclose(ours, average_precision(truth, found, 4)[:, [0, 2]], atol=1e-9, equal_nan=True)
+
+
+def test_a_weight_is_as_many_copies_of_the_image():
+    truth, found = make_findings(14, 3, 5)
+    found = distinct(found)
+    weights = draw_patients([x.name.split("_")[0] for x in truth], resamples=8, seed=1)
+    ours = weighted_precision(match(truth, found, 3), weights)
+    for b, row in enumerate(weights):
+        copies = np.repeat(np.arange(14), row)
+        expected = average_precision([truth[i] for i in copies], [found[i] for i in copies], 3)
+        np.testing.assert_allclose(ours[:, b], expected[:, [0, 2]], atol=1e-9, equal_nan=True)
+
+
+def test_patients_are_drawn_whole():
+    weights = draw_patients(["a", "a", "b", "c", "b"], 200, 0)
+    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 2] == weights[:, 4]).all()
+    assert (weights[:, [0, 2, 3]].sum(1) == 3).all()
+    assert (weights == draw_patients(["a", "a", "b", "c", "b"], 200, 0)).all()
+
+
+def test_folds_are_averaged_within_a_class_then_classes():
+    truth, found = make_findings(16, 3, 2, absent=(2,))
+    halves = [match(truth[:8], found[:8], 3), match(truth[8:], found[8:], 3)]
+    ones = np.ones((1, 8), dtype=np.int64)
+    tables = [average_precision(truth[s], found[s], 3)[:, [0, 2]] for s in (slice(8), slice(8, 16))]
+    expected = mean_defined(mean_defined(np.stack(tables)))
+    np.testing.assert_allclose(mean_precision([halves], [ones, ones])[0], expected, atol=1e-9)
+
+
+def test_t_interval_is_scipys():
+    values = [0.31, 0.35, 0.30]
+    made = t_interval(values)
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (made.low, made.high) == pytest.approx((low, high)) and made.sd == pytest.approx(np.std(values, ddof=1))
+    assert math.isnan(t_interval([0.3]).low) and t_interval([0.3]).mean == 0.3 and math.isnan(t_interval([]).mean)
+
+
+def test_intervals_and_ranks():
+    assert percentile_interval(np.array([np.nan, *range(101)])) == pytest.approx((2.5, 97.5))
+    assert all(map(math.isnan, percentile_interval(np.array([np.nan]))))
+    assert ranks(np.array([[0.5, 0.1], [0.5, 0.3], [0.7, 0.2]])).T.tolist() == [[2.5, 2.5, 1], [3, 1, 2]]
