@@ -14,7 +14,8 @@ from pathlib import Path
 
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.data.labels import Problem, count_problems
-from yolospine_ultra.evaluate.findings import SPLITS, read_dataset, read_predictions
+from yolospine_ultra.evaluate.dataset_files import SPLITS
+from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
 from yolospine_ultra.evaluate.overlap import PAIRINGS, TAU_ANAT, rules_by_class
 from yolospine_ultra.evaluate.overlap_plots import save_plots
 from yolospine_ultra.evaluate.overlap_report import default_rules, format_report, overlap_report, recall_report
@@ -90,7 +91,7 @@ def main() -> int:
         if args.out:
             save_plots(report, args.out)
             AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for problem in problems[:SHOWN]:

@@ -1,28 +1,29 @@
 """Findings of an image, labelled or predicted: the one object model of every study in this package, and its readers.
 
 Written for this project. Labels are YOLO label files beside the images of a dataset YAML; predictions are the COCO
-detection JSON that Ultralytics 8.4 writes for `save_json=True` (`DetectionValidator.pred_to_json`). Nothing is written,
-no pixel is decoded: an image's header gives its size. Entries that cannot be used are reported one by one and left out.
+detection JSON that Ultralytics 8.4 writes for `save_json=True` (`DetectionValidator.pred_to_json`). Nothing is written.
+An image's header gives its size, a scan is read for it. What cannot be used is reported one by one and left out.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from ultralytics.data.utils import IMG_FORMATS, check_class_names, exif_size, img2label_paths
-from ultralytics.utils import DATASETS_DIR, LOGGER, YAML
+from ultralytics.data.utils import exif_size
+from ultralytics.utils import LOGGER
+
+# Pillow's own `Image.open`: the one that the host puts in its place installs a package for a file it cannot identify.
+from ultralytics.utils.patches import _image_open as open_image
 
 from yolospine_ultra.data.labels import Problem, read_labels
-from yolospine_ultra.plugin import cfg_dir
-
-SPLITS = ("train", "val", "test")
+from yolospine_ultra.data.scans import read_view, suffix_kind
+from yolospine_ultra.evaluate.dataset_files import find_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,116 +99,39 @@ def read_dataset(
     Raises:
         FileNotFoundError: no such YAML, no such folder, or no image in the split.
         ValueError: the YAML has no class names, no such split, or is no dataset YAML.
+        ImportError: an optional package that a scan needs is missing.
     """
-    content, base = _read_yaml(data, root)
-    names = _class_names(content, data)
-    files = _split_images(content, base, split, data)
-    labels = [Path(x) for x in img2label_paths([str(f) for f in files])]
-    shared = Path(os.path.commonpath([f.parent for f in files]))
-
-    def shown(file: Path) -> str:
-        return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
-
-    _report_strays(files, labels, shown, report)
-    images = []
-    for file, label in zip(files, labels, strict=True):
-        read = _read_image(file, label, len(names), shown, report)
-        if read is not None:
-            images.append(ImageFindings(file.relative_to(shared).as_posix(), *read))
-    return images, names
-
-
-def _read_yaml(data: str | Path, root: str | Path | None) -> tuple[dict, Path]:
-    """The dataset YAML's content and the folder its paths are relative to, found as the host finds it."""
-    file = Path(data)
-    own = cfg_dir() / "datasets" / file.with_suffix(".yaml").name
-    if len(file.parts) == 1 and not file.exists() and own.is_file():
-        file = own
-    if not file.is_file():
-        raise FileNotFoundError(f"{data} is not a file; expected a dataset YAML.")
-    content = YAML.load(file) if file.suffix in {".yaml", ".yml"} else None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is not a dataset YAML; expected a .yaml file with path, train, val and names.")
-    if root is not None:
-        if not Path(root).is_dir():
-            raise FileNotFoundError(f"{root} is not a folder; expected the folder that holds the dataset's images.")
-        return content, Path(root).absolute()
-    base = Path(content.get("path") or file.parent)
-    return content, (base if base.exists() or base.is_absolute() else DATASETS_DIR / base).absolute()
-
-
-def _class_names(content: dict, data: str | Path) -> list[str]:
-    """Class names in the order of their indices, as the host checks them."""
-    if not content.get("names"):
-        raise ValueError(f"{data} has no `names`; expected the names of its classes.")
-    try:
-        names = check_class_names(content["names"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"`names` of {data} cannot be used: {error}") from error
-    return [names[i] for i in range(len(names))]
-
-
-def _split_images(content: dict, base: Path, split: str, data: str | Path) -> list[Path]:
-    """Image files of a split, sorted, each once: from folders, lists of files (.txt), or a list of either."""
-    present = [s for s in SPLITS if content.get(s)]
-    if split != "all" and split not in present:
-        raise ValueError(f"{data} has no split {split!r}; it has {', '.join(present) or 'none'}.")
-    files: set[Path] = set()
-    for part in present if split == "all" else [split]:
-        entries = content[part] if isinstance(content[part], list) else [content[part]]
-        for entry in entries:
-            place = base / str(entry)
-            if not place.exists() and str(entry).startswith("../"):  # as the host: YAMLs inside their dataset's folder
-                place = base / str(entry)[3:]
-            if place.is_dir():
-                found: Iterable[Path] = place.rglob("*.*")
-            elif place.is_file():
-                lines = place.read_text(encoding="utf-8-sig").split("\n")
-                found = [place.parent / x[2:] if x.startswith("./") else Path(x) for x in map(str.strip, lines)]
-            else:
-                raise FileNotFoundError(
-                    f"{place}, the {part} images of {data}, is not there; give the dataset's folder with --data-root."
-                )
-            files |= {f.absolute() for f in found if f.suffix[1:].lower() in IMG_FORMATS}
-    if not files:
-        raise FileNotFoundError(f"No images in split {split!r} of {data} under {base}.")
-    return sorted(files)
-
-
-def _read_image(file: Path, label: Path, nc: int, shown: Callable[[Path], str], report: Reporter) -> tuple | None:
-    """Boxes (N, 4) in pixels and classes (N,) of an image, or None where its size or its labels cannot be read."""
-    try:
-        with Image.open(file) as image:
-            size = exif_size(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        report(Problem(shown(file), "unreadable", f"image left out, its size cannot be read ({error})"))
-        return None
-    rows, problems = np.zeros((0, 5)), []
-    if label.is_file():
-        rows, problems = read_labels(label, nc, name=shown(label))
-    else:
-        report(Problem(shown(file), "missing", "no label file; taken as an image without boxes"))
-    for problem in problems:
+    files = find_files(data, split, root)
+    for problem in files.strays():
         report(problem)
-    if rows is None:  # whose labels are unknown is not a negative
-        return None
-    corners = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2], 1)
-    return corners.clip(0, 1) * np.tile(size, 2), rows[:, 0].astype(np.int64)
+    images = []
+    for name, image, label in zip(files.image_names(), files.images, files.labels, strict=True):
+        rows, problems = np.zeros((0, 5)), []
+        if label.is_file():
+            rows, problems = read_labels(label, len(files.names), name=files.shown(label))
+        else:
+            report(Problem(files.shown(image), "missing", "no label file; taken as an image without boxes"))
+        for problem in problems:
+            report(problem)
+        try:
+            size = _image_size(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            report(Problem(files.shown(image), "unreadable", f"image left out, its size cannot be read ({error})"))
+            continue
+        if rows is None:  # an image whose labels are unknown is not a negative
+            continue
+        corners = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2], 1).clip(0, 1)
+        images.append(ImageFindings(name, corners * np.tile(size, 2), rows[:, 0].astype(np.int64)))
+    return images, files.names
 
 
-def _report_strays(
-    files: Sequence[Path], labels: Sequence[Path], shown: Callable[[Path], str], report: Reporter
-) -> None:
-    """Report label files that belong to no image, and images that share one."""
-    owner: dict[Path, Path] = {}
-    for file, label in zip(files, labels, strict=True):
-        if label in owner:
-            report(Problem(shown(file), "same-stem", f"shares its label file with {owner[label].name}"))
-        owner.setdefault(label, file)
-    for folder in sorted({x.parent for x in labels}):
-        for file in sorted(folder.glob("*.txt")):
-            if file not in owner and file.name != "classes.txt":
-                report(Problem(shown(file), "extra", "no image of this name; left alone"))
+def _image_size(file: Path) -> tuple[int, int]:
+    """Width and height of the picture that a detector sees, in pixels."""
+    if file.is_dir() or suffix_kind(file):
+        height, width = read_view(file).image.shape
+        return width, height
+    with open_image(file) as image:
+        return exif_size(image)
 
 
 def read_predictions(
@@ -302,15 +226,17 @@ def _parse_entry(entry: object) -> tuple[list[str], int, float, list[float]] | s
         return f"{', '.join(missing) or 'file_name or image_id'} missing"
     try:
         x, y, w, h = (float(v) for v in entry["bbox"])
-        score, category = float(entry["score"]), int(entry["category_id"])
+        score, category = float(entry["score"]), float(entry["category_id"])
     except (TypeError, ValueError, OverflowError):
         return f"bbox, score or category_id is no number: {str(entry)[:120]}"
-    if not all(map(math.isfinite, (x, y, w, h))) or w < 0 or h < 0:
+    if not category.is_integer():
+        return f"category_id {entry['category_id']}, expected a whole number"
+    if not all(map(math.isfinite, (x, y, x + w, y + h))) or w < 0 or h < 0:
         return f"bbox {entry['bbox']}, expected finite x, y and a size of at least 0"
     if not 0 <= score <= 1:
         return f"score {score}, expected 0..1"
     if "file_name" not in entry:
-        return [f"stem:{entry['image_id']}"], category, score, [x, y, x + w, y + h]
+        return [f"stem:{entry['image_id']}"], int(category), score, [x, y, x + w, y + h]
     path = Path(str(entry["file_name"]))
     folder = [f"path:{path.as_posix()}"] if len(path.parts) > 1 else []
-    return [*folder, f"name:{path.name}", f"stem:{path.stem}"], category, score, [x, y, x + w, y + h]
+    return [*folder, f"name:{path.name}", f"stem:{path.stem}"], int(category), score, [x, y, x + w, y + h]
