@@ -274,16 +274,25 @@ def make_view(data: BenchmarkData, fold: int | None, folder: Path) -> CellData:
 
 def _link(image: BenchmarkImage, folder: Path) -> Path:
     """Links to an image and its label under `images` and `labels` of a folder; the image's."""
-    label = Path(image.name).with_suffix(".txt")
-    for kind, name, source in (("images", image.name, image.file), ("labels", label, image.label)):
-        link = folder / kind / name
-        link.parent.mkdir(parents=True, exist_ok=True)
+    for kind, name, source in (("images", image.name, image.file), ("labels", _label(image.name), image.label)):
         if Path(source).is_file():
-            try:
-                link.symlink_to(source)
-            except OSError:  # systems where links need a privilege
-                shutil.copyfile(source, link)
+            link_file(Path(source), folder / kind / name)
     return folder / "images" / image.name
+
+
+def _label(name: str) -> str:
+    """Name of the label file of an image."""
+    return str(Path(name).with_suffix(".txt"))
+
+
+def link_file(source: Path, link: Path) -> None:
+    """Make `link` the same file as `source`; a copy where the system has no links."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(source)
+    except OSError:  # systems where links need a privilege
+        shutil.copyfile(source, link)
 
 
 def read_truth(cell: CellData) -> list[ImageFindings]:
