@@ -36,8 +36,8 @@ _RLE = "1.2.840.10008.1.2.5"
 _TAGS = [
     "SOPClassUID", "Modality", "SeriesInstanceUID", "InstanceNumber", "Rows", "Columns", "NumberOfFrames",
     "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "PlanarConfiguration", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "PixelSpacing",
-    "SpacingBetweenSlices", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient",
+    "PlanarConfiguration", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction",
+    "PixelSpacing", "SpacingBetweenSlices", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
 ]  # fmt: skip
@@ -154,6 +154,9 @@ class _Frame:
             values("WindowWidth", "FrameVOILUTSequence", 1),
         )
         self.window = (centre[0], width[0]) if centre and width and width[0] > 0 else None
+        voi = [inner[0] for g in groups if (inner := g.get("FrameVOILUTSequence"))]
+        if self.window and str((voi[0] if voi else ds).get("VOILUTFunction", "")) == "LINEAR_EXACT":
+            self.window = self.window[0] + 0.5, self.window[1] + 1  # the same line in terms of LINEAR
         pixel = values("PixelSpacing", "PixelMeasuresSequence", 2)
         self.spacing = pixel if pixel and plausible_spacing(*pixel) else None
         between = values("SpacingBetweenSlices", "PixelMeasuresSequence", 1)
@@ -164,14 +167,10 @@ class _Frame:
         self.axes = unit_axes(np.array(axes[3:]), np.array(axes[:3])) if axes else None
         position = values("ImagePositionPatient", "PlanePositionSequence", 3)
         self.origin = np.array(position) if position and max(map(abs, position)) < 1e5 else None
+        known = self.axes is not None and self.origin is not None
+        self.geometry = Geometry(self.origin[None], *self.axes) if known else None
         self.bits = (int(ds.get("BitsStored") or 16), int(ds.get("PixelRepresentation") or 0))
         self.inverted = str(ds.get("PhotometricInterpretation", "")) == "MONOCHROME1"
-
-    @property
-    def geometry(self) -> Geometry | None:
-        if self.axes is None or self.origin is None:
-            return None
-        return Geometry(self.origin[None], *self.axes)
 
     @property
     def plane(self) -> str | None:
@@ -205,7 +204,8 @@ class _Frame:
         """The window in units of `rescale`."""
         if self.window is None or not self.inverted:
             return self.window
-        return self.slope * self._mirror + 2 * self.intercept - self.window[0], self.window[1]
+        # LINEAR is not symmetric about its centre, but about half a unit below
+        return self.slope * self._mirror + 2 * self.intercept - self.window[0] + 1, self.window[1]
 
 
 def _stack(path: Path, frames: list[_Frame], decode: Any) -> Scan:
@@ -264,8 +264,8 @@ def _read(path: Path, pixels: bool = True) -> Any:
         if _DEFLATED in data:
             return _inflated(path, data)
         ds = pydicom.dcmread(BytesIO(data), stop_before_pixels=not pixels, specific_tags=_TAGS)
-        for keyword in _TAGS[:-3]:
-            ds.get(keyword)  # converted now, where it can fail
+        for element in ds:  # converted now, where it can fail
+            element.value  # noqa: B018
         return ds
     except ScanError:
         raise
@@ -341,7 +341,8 @@ def _decode(path: Path, ds: Any, index: int) -> np.ndarray:
     try:
         if syntax.is_encapsulated:
             _check_stream(path, ds, index, syntax)
-        array, _ = decoder.as_array(ds, index=index)
+        # pylibjpeg-rle, where it is installed, ends the process on damaged data
+        array, _ = decoder.as_array(ds, index=index, decoding_plugin="pydicom" if syntax == _RLE else "")
     except ScanError:
         raise
     except Exception as e:

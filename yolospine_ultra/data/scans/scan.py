@@ -49,7 +49,7 @@ class Geometry:
     down: np.ndarray
     right: np.ndarray
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray:
         """Unit vector (3,) across the planes, pointing left, to the back or to the head, whichever is closest."""
         n = np.cross(self.right, self.down)
