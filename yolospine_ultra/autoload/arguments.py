@@ -12,6 +12,8 @@ ARGUMENTS = {
     "suppression": "gaussian",  # Soft-NMS with a "gaussian" or "linear" decay, or "hard" NMS
     "soft_sigma": 0.5,  # sigma of the Gaussian decay
     "backbone_lr": 0.5,  # learning rate of the backbone relative to lr0
+    "mri_augment": 0.0,  # probability that a training image gets blur, Rician noise, motion or a bias field; 0 to 1
+    "class_centric": 0.0,  # extra training samples of images with rare classes, relative to the set; 0 to 10
     "data_root": None,  # folder of the dataset, in place of the `path` in its YAML
 }
 

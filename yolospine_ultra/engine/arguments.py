@@ -11,6 +11,9 @@ from typing import Any
 from ultralytics.utils import YAML
 from ultralytics.utils.checks import check_yaml
 
+from yolospine_ultra.autoload.arguments import ARGUMENTS
+
+LIMITS = {"mri_augment": 1, "class_centric": 10}  # largest value; the smallest is 0
 SUPPRESSIONS = ("gaussian", "linear", "hard")
 
 RECIPE: dict[str, Any] = {
@@ -50,14 +53,27 @@ def with_recipe(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_arguments(args: Any) -> None:
-    """Refuse values of the plugin's own arguments that mean nothing.
+    """Refuse values of the plugin's own arguments that mean nothing; one that is missing gets its default.
+
+    The arguments in the checkpoint of an older version, which a training resumes from, lack those that are newer.
 
     Raises:
         ValueError: names the argument, what was found and what is expected.
     """
+    for key, default in ARGUMENTS.items():
+        if not hasattr(args, key):
+            setattr(args, key, default)
     if args.suppression not in SUPPRESSIONS:
         raise ValueError(f"suppression={args.suppression} is unknown; expected one of {', '.join(SUPPRESSIONS)}.")
     for key in ("soft_sigma", "backbone_lr"):
         value = getattr(args, key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        if not _is_number(value) or not value > 0:
             raise ValueError(f"{key}={value} is not usable; expected a number greater than 0.")
+    for key, limit in LIMITS.items():
+        value = getattr(args, key)
+        if not _is_number(value) or not 0 <= value <= limit:
+            raise ValueError(f"{key}={value} is not usable; expected a number from 0 to {limit}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

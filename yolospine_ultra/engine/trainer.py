@@ -1,7 +1,8 @@
 """The trainer of models with one of our heads.
 
 The host's detection trainer with: the head's own loss, a learning rate of its own for the backbone, validation on the
-very images that prediction sees, checkpoints that are never half-written, and datasets that are refused with a reason.
+very images that prediction sees, augmentation for MRI, checkpoints that are never half-written, and datasets that are
+refused with a reason.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.data import build_yolo_dataset
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.data.checks import check_dataset_labels, resolve_data
+from yolospine_ultra.data.dataset import build_dataset
 from yolospine_ultra.engine.arguments import check_arguments
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.engine.validator import SpineValidator
@@ -52,9 +53,9 @@ class SpineTrainer(DetectionTrainer):
         return model
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """The host's dataset; validation images are squares, as in prediction (see `SpinePredictor`)."""
+        """Images and scans, augmented for training; validation images are squares, as in prediction."""
         stride = max(int(unwrap_model(self.model).stride.max()), 32)
-        dataset = build_yolo_dataset(self.args, img_path, batch, self.data, mode=mode, rect=False, stride=stride)
+        dataset = build_dataset(self.args, img_path, batch, self.data, stride, mode)
         check_dataset_labels(dataset, self.data)
         return dataset
 
