@@ -251,24 +251,24 @@ def make_view(data: BenchmarkData, fold: int | None, folder: Path) -> CellData:
     Raises:
         ValueError: too few images on one side.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     train, val = data.split(fold)
     if len(train) < LEAST_TRAINING or not val:
-        raise ValueError(
-            f"{len(train)} images to train on, {len(val)} to evaluate on; expected {LEAST_TRAINING} and 1."
-        )
+        found = f"{len(train)} images to train on, {len(val)} to evaluate on"
+        raise ValueError(f"{found}; expected {LEAST_TRAINING} and 1 or more.")
+    return _write_view(data, train, val, folder)
+
+
+def _write_view(
+    data: BenchmarkData, train: Sequence[BenchmarkImage], val: Sequence[BenchmarkImage], folder: Path
+) -> CellData:
+    """A view of these images."""
+    shutil.rmtree(folder, ignore_errors=True)
     lists = {part: [_link(x, folder) for x in images] for part, images in (("train", train), ("val", val))}
     for part, files in lists.items():
         (folder / f"{part}.txt").write_text("".join(f"{f}\n" for f in files), encoding="utf-8")
-    content = {
-        "path": str(folder),
-        "train": "train.txt",
-        "val": "val.txt",
-        "channels": data.channels,
-        "names": data.names,
-    }
+    content = {"path": str(folder), "train": "train.txt", "val": "val.txt", "channels": data.channels}
     file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    file.write_text(yaml.safe_dump({**content, "names": data.names}, sort_keys=False), encoding="utf-8")
     return CellData(file, tuple(lists["train"]), tuple(lists["val"]), data.names, data.channels)
 
 
@@ -295,19 +295,26 @@ def link_file(source: Path, link: Path) -> None:
         shutil.copyfile(source, link)
 
 
-def read_truth(cell: CellData) -> list[ImageFindings]:
-    """Ground truth of a cell's evaluated images, in their order, under their names below ``images``.
+def read_truth(data: BenchmarkData, folder: Path) -> list[ImageFindings]:
+    """Ground truth of every image that some cell evaluates, in their order, under their names.
+
+    Args:
+        data: the sweep's data.
+        folder: for a view of these images; removed at the end.
 
     Raises:
         ValueError: an image or its labels cannot be read.
     """
+    images = data.evaluated()
+    cell = _write_view(data, images, images, folder)
     problems: list[Problem] = []
     found, _ = read_dataset(cell.yaml, "val", report=problems.append)
     shared = Path(os.path.commonpath([f.parent for f in cell.val]))
     by_file = {shared / x.name: x for x in found}
+    shutil.rmtree(folder)
     missing = [f for f in cell.val if f not in by_file]
     if missing:
         why = "; ".join(str(p) for p in problems[:3])
         raise ValueError(f"{len(missing)} evaluated images cannot be used, such as {missing[0].name}: {why}")
-    root = cell.yaml.parent / "images"
-    return [ImageFindings(f.relative_to(root).as_posix(), by_file[f].boxes, by_file[f].classes) for f in cell.val]
+    pairs = zip(images, cell.val, strict=True)
+    return [ImageFindings(x.name, by_file[f].boxes, by_file[f].classes) for x, f in pairs]

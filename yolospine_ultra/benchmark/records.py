@@ -2,7 +2,7 @@
 
     results/<sweep>/
       sweep.json              protocol: data, budget, common recipe, model rows, environment (`Sweep`)
-      ground_truth.json       COCO ground truth of every evaluated image; images carry `patient` besides the COCO keys
+      ground_truth.json       COCO ground truth of every evaluated image; images carry `patient` and `fold`, too
       cells/<cell>/record.json       one trained and evaluated model (`Record`)
       cells/<cell>/predictions.json  its detections, COCO detection JSON with `file_name`, at most 300 an image
       latency.json            whole predict calls in interleaved rounds, {model: {median_ms, q1_ms, q3_ms, ...}}
@@ -13,7 +13,8 @@
 
 A cell is named `<model>_seed<seed>`, with `_fold<fold>` behind it where there are folds. Category ids count from 1 in
 the order of the class names, as the host's `save_json` writes them; `image_id` is that of `ground_truth.json`. Every
-file is written whole or not at all. Written for this project.
+file is written whole or not at all. What is measured is what `predictions.json` holds, so that every number can be made
+again from the folder. Written for this project.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from yolospine_ultra.benchmark.family import ModelEntry
+from yolospine_ultra.benchmark.metrics import to_coco, to_coco_results
 from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.evaluate.findings import ImageFindings
 
 FORMAT = 1  # of the files; another one is refused
 DONE, FAILED = "done", "failed"
@@ -185,13 +191,84 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def read_record(folder: str | Path, cell: str) -> Record:
+    """The record of a cell.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of another format or no record.
+    """
+    return Record(**_read(Path(folder) / "cells" / cell / "record.json"))
+
+
 def read_records(folder: str | Path) -> list[Record]:
     """Every record of a sweep, done and failed, in the order of their names.
 
     Raises:
         ValueError: one is of another format or no record.
     """
-    return [Record(**_read(f)) for f in sorted((Path(folder) / "cells").glob("*/record.json"))]
+    return [read_record(folder, f.parent.name) for f in sorted((Path(folder) / "cells").glob("*/record.json"))]
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Every evaluated image of a sweep.
+
+    Attributes:
+        images: labelled findings of each.
+        patients: whose each is.
+        folds: in which each is, None where the sweep has no folds.
+    """
+
+    images: list[ImageFindings]
+    patients: list[str]
+    folds: list[int | None]
+
+    def of(self, fold: int | None) -> np.ndarray:
+        """Indices of the images of a fold."""
+        return np.array([i for i, f in enumerate(self.folds) if f == fold], dtype=int)
+
+
+def write_truth(folder: Path, truth: Truth, names: Sequence[str]) -> None:
+    """Write `ground_truth.json`; `names` are those of the classes by index."""
+    content = to_coco(truth.images, len(names))
+    for image, patient, fold in zip(content["images"], truth.patients, truth.folds, strict=True):
+        image |= {"patient": patient, "fold": fold}
+    content["categories"] = [{"id": c, "name": n} for c, n in enumerate(names, 1)]
+    write_json(folder / "ground_truth.json", {"format": FORMAT, **content}, indent=None)
+
+
+def read_truth(folder: str | Path) -> Truth:
+    """Read `ground_truth.json`."""
+    content = _read(Path(folder) / "ground_truth.json")
+    rows: dict[int, list[tuple[list[float], int]]] = {x["id"]: [] for x in content["images"]}
+    for a in content["annotations"]:
+        x, y, w, h = a["bbox"]
+        rows[a["image_id"]].append(([x, y, x + w, y + h], a["category_id"] - 1))
+    made = []
+    for image in content["images"]:
+        boxes, classes = [r[0] for r in rows[image["id"]]], [r[1] for r in rows[image["id"]]]
+        made.append(ImageFindings(image["file_name"], np.array(boxes).reshape(-1, 4), np.array(classes, dtype=int)))
+    return Truth(made, [x["patient"] for x in content["images"]], [x["fold"] for x in content["images"]])
+
+
+def write_predictions(folder: Path, cell: str, found: Sequence[ImageFindings], ids: Sequence[int]) -> Path:
+    """Write a cell's `predictions.json`; boxes to 0.001 px, scores to 0.00001, as the host's.
+
+    Args:
+        folder: of the sweep.
+        cell: its name.
+        found: findings with scores of each image.
+        ids: of each image in `ground_truth.json`.
+    """
+    entries = []
+    for image, number in zip(found, ids, strict=True):
+        for entry in to_coco_results([image]):
+            bbox = [round(v, 3) for v in entry["bbox"]]
+            entries.append({**entry, "image_id": number, "bbox": bbox, "score": round(entry["score"], 5)})
+    file = folder / "cells" / cell / "predictions.json"
+    write_json(file, entries, indent=None)
+    return file
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""One training of a sweep and its evaluation, in a process of its own: `python -m yolospine_ultra.benchmark.cell`.
+
+The process has its own seeds, threads and settings of the host, and dies with the process that started it. A record is
+written when its row is done, so that nothing that is finished can be lost. Written for this project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import torch
+
+from yolospine_ultra.benchmark import timing
+from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view
+from yolospine_ultra.benchmark.environment import commit, environment, versions
+from yolospine_ultra.benchmark.family import Budget, CellData, Detector, Family, ModelEntry
+from yolospine_ultra.benchmark.metrics import Evaluation, evaluate
+from yolospine_ultra.benchmark.plan import Job
+from yolospine_ultra.benchmark.records import (
+    DONE,
+    FAILED,
+    Record,
+    Sweep,
+    cell_name,
+    read_sweep,
+    read_truth,
+    write_json,
+    write_predictions,
+    write_record,
+)
+from yolospine_ultra.benchmark.zoo import family_of
+from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
+
+OTHER_ENVIRONMENT = 3  # exit status: the cell does not belong into this sweep
+MOST = 300  # findings an image
+_LOGGERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync")
+
+
+def die_with_parent() -> None:
+    """End this process, and those it has started, as soon as standard input is closed: the parent is gone."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        if os.getpgid(0) == os.getpid():
+            os.killpg(0, signal.SIGTERM)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def prepare_process(threads: int, seed: int) -> None:
+    """Threads and seeds of this process, and the host's loggers off."""
+    from ultralytics.utils import SETTINGS
+    from ultralytics.utils.torch_utils import init_seeds
+
+    SETTINGS.update({k: False for k in _LOGGERS if k in SETTINGS})
+    torch.set_num_threads(threads)
+    init_seeds(seed, deterministic=True)
+
+
+def check_belongs(sweep: Sweep, data: BenchmarkData) -> dict:
+    """The environment, which has to be that of the sweep, as the data has to be.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    here = environment(sweep.budget["device"], sweep.budget["threads"])
+    other = [k for k in here | sweep.environment if here.get(k) != sweep.environment.get(k)]
+    if other:
+        shown = ", ".join(f"{k} is {here.get(k)}, not {sweep.environment.get(k)}" for k in other)
+        raise ValueError(f"The sweep was begun in another environment: {shown}; begin another one with another --out.")
+    if data.fingerprint() != sweep.fingerprint:
+        raise ValueError("The data has changed since the sweep was begun; begin another one with another --out.")
+    return here
+
+
+def budget_of(sweep: Sweep, seed: int) -> Budget:
+    """The budget of a cell."""
+    return Budget(**sweep.budget, seed=seed, recipe=sweep.recipe)
+
+
+def run_job(folder: Path, job: Job) -> bool:
+    """Train, then evaluate every row; write their records.
+
+    Args:
+        folder: of the sweep.
+        job: which training.
+
+    Returns:
+        Whether all rows are done.
+
+    Raises:
+        ValueError: the cell does not belong into the sweep.
+    """
+    start, started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    sweep = read_sweep(folder)
+    data = BenchmarkData.from_json(json.loads((folder / "work" / "data.json").read_text(encoding="utf-8")))
+    here = check_belongs(sweep, data)
+    entries = [sweep.models[m] for m in job.models]
+    family = family_of(entries[0])
+    modules = packages_distributions()
+    packages = tuple(d for p in family.packages for d in modules.get(p, (p,)))
+    common = {
+        "dataset": sweep.dataset,
+        "seed": job.seed,
+        "fold": job.fold,
+        "started": started,
+        "environment": {**here, "family_packages": versions(packages)},
+        "commit": commit(),
+        "command": shlex.join(sys.orig_argv),
+    }
+    work, budget, device = folder / "work" / job.name, budget_of(sweep, job.seed), sweep.budget["device"]
+    try:
+        cell = make_view(data, job.fold, work / "view")
+        train, val = data.split(job.fold)
+        common["images"] = {"train": len(train), "val": len(val)}
+        common["patients"] = {"train": len({x.patient for x in train}), "val": len({x.patient for x in val})}
+        timing.reset_cuda_peak(device)
+        before = time.perf_counter()
+        weights = family.train(entries[0], cell, budget, work)
+        seconds = time.perf_counter() - before
+        memory = {"train_rss": timing.peak_rss()}
+        memory["train_cuda"] = None if "," in device else timing.cuda_peak(device)
+        write_json(work / "weights.json", str(weights.relative_to(work)))
+    except Exception as error:  # whatever a library raises belongs into the record, and the sweep goes on
+        for entry in entries:
+            _fail(folder, entry, common, error)
+        return False
+    done = True
+    for entry in entries:
+        try:
+            common["seconds"] = {"train": seconds, "epoch": seconds / budget.epochs}
+            _evaluate_row(folder, sweep, entry, family, cell, budget, weights, {**common, "memory": memory}, start)
+        except Exception as error:
+            _fail(folder, entry, common, error)
+            done = False
+    return done
+
+
+def _evaluate_row(
+    folder: Path,
+    sweep: Sweep,
+    entry: ModelEntry,
+    family: Family,
+    cell: CellData,
+    budget: Budget,
+    weights: Path,
+    common: dict,
+    start: float,
+) -> None:
+    """Predict with a row's detector, measure, and write its predictions and its record."""
+    name = cell_name(entry.name, common["seed"], common["fold"])
+    everything = read_truth(folder)
+    own = everything.of(common["fold"])
+    truth, ids = [everything.images[i] for i in own], (own + 1).tolist()
+    if [f.relative_to(cell.yaml.parent / "images").as_posix() for f in cell.val] != [x.name for x in truth]:
+        raise ValueError("ground_truth.json has other images than the data.")
+    timing.reset_cuda_peak(budget.device)
+    detector = family.load(entry, weights, cell, budget)
+    before = time.perf_counter()
+    found = detect(detector, cell.val)
+    predict = time.perf_counter() - before
+    memory = {**common["memory"], "predict_rss": timing.peak_rss(), "predict_cuda": timing.cuda_peak(budget.device)}
+    named = [ImageFindings(t.name, f.boxes, f.classes, f.scores) for t, f in zip(truth, found, strict=True)]
+    file = write_predictions(folder, name, named, ids)
+    names = [sweep.names[i] for i in sorted(sweep.names)]
+    measured: Evaluation = evaluate(truth, read_predictions(file, truth, len(names)), names, sweep.conf)
+    seconds = {**common["seconds"], "predict": predict, "total": time.perf_counter() - start}
+    record = Record(
+        cell=name,
+        model=entry.name,
+        family=entry.family,
+        scale=entry.scale,
+        status=DONE,
+        metrics=measured.metrics,
+        classes=measured.classes,
+        confusion=measured.confusion.tolist(),
+        parameters=sum(p.numel() for p in detector.module.parameters()),
+        **{**common, "memory": memory, "seconds": seconds},
+    )
+    write_record(folder, record)
+
+
+def detect(detector: Detector, images: Sequence[Path]) -> list[ImageFindings]:
+    """Findings of images, checked against the contract of `family.Detector`.
+
+    Raises:
+        ValueError: the detector breaks the contract.
+    """
+    found = detector.detect(images)
+    if [x.name for x in found] != [f.name for f in images]:
+        raise ValueError("the family's detector gives findings of other images than it was given, or in another order.")
+    for x in found:
+        if x.scores is None or len(x) > MOST:
+            raise ValueError(f"the family's detector gives {len(x)} findings in {x.name}; expected {MOST} with scores.")
+    return found
+
+
+def _fail(folder: Path, entry: ModelEntry, common: dict, error: Exception) -> None:
+    """Record a failed row; the traceback goes to the log."""
+    traceback.print_exception(error)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    kept = {k: common[k] for k in ("dataset", "seed", "fold", "started", "environment", "commit", "command")}
+    name = cell_name(entry.name, common["seed"], common["fold"])
+    write_record(
+        folder,
+        Record(name, model=entry.name, family=entry.family, scale=entry.scale, status=FAILED, error=text, **kept),
+    )
+
+
+def main() -> int:
+    """Run a job of a sweep."""
+    parser = argparse.ArgumentParser(description="Run one training of a sweep; scripts/benchmark_all.py calls this.")
+    parser.add_argument("sweep", type=Path, help="folder of the sweep")
+    parser.add_argument("job", help="name of a folder under its work/, with job.json")
+    parser.add_argument("--watch", action="store_true", help="end when standard input is closed")
+    arguments = parser.parse_args()
+    if arguments.watch:
+        die_with_parent()
+    folder = arguments.sweep.absolute()
+    content = json.loads((folder / "work" / arguments.job / "job.json").read_text(encoding="utf-8"))
+    job = Job(tuple(content["models"]), content["seed"], content["fold"])
+    prepare_process(read_sweep(folder).budget["threads"], job.seed)
+    try:
+        return 0 if run_job(folder, job) else 1
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return OTHER_ENVIRONMENT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

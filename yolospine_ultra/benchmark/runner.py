@@ -1,0 +1,265 @@
+"""A whole sweep: check, plan, run, time, tabulate; interrupted at any moment and resumed.
+
+Written for this project. Each finished row is in its record before the next begins, so that a kill loses at most what
+was running. Cells of another environment, protocol or dataset are refused with a sentence, never mixed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from yolospine_ultra.benchmark.dataset import PATIENT, BenchmarkData, read_data, read_truth
+from yolospine_ultra.benchmark.environment import commit, environment
+from yolospine_ultra.benchmark.family import ModelEntry
+from yolospine_ultra.benchmark.plan import Job, make_plan
+from yolospine_ultra.benchmark.processes import EnvironmentDiffersError, run_job, run_latency
+from yolospine_ultra.benchmark.progress import Progress
+from yolospine_ultra.benchmark.ray_cluster import RayCluster
+from yolospine_ultra.benchmark.records import (
+    DONE,
+    Record,
+    Sweep,
+    Truth,
+    read_records,
+    read_sweep,
+    write_json,
+    write_sweep,
+    write_truth,
+)
+from yolospine_ultra.benchmark.summary import read_latency, write_tables
+from yolospine_ultra.benchmark.zoo import common_recipe, missing, select
+
+BENCH = ("faster_coco_eval", "rich", "filelock")  # modules that every sweep needs
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a sweep is asked to do; the arguments of scripts/benchmark_all.py.
+
+    Attributes:
+        data, root, patient: as in `dataset.read_data`.
+        models: as in `zoo.select`.
+        seeds: of the trainings.
+        folds: as in `dataset.read_data`.
+        epochs, imgsz, batch, device, threads, workers: as in `family.Budget`.
+        recipe: common training arguments in place of those of `zoo.common_recipe`.
+        conf: as in `records.Sweep`.
+        out: folder of the sweep.
+        resume: go on with the sweep in `out`.
+        dry_run: print the plan, write nothing.
+        rounds: of the latency, 0 for none.
+        ray: address of a cluster, None for this process.
+    """
+
+    data: str
+    models: Sequence[str]
+    out: Path
+    root: str | None = None
+    patient: str = PATIENT
+    seeds: Sequence[int] = (0, 1, 2)
+    folds: int | None = None
+    epochs: int = 60
+    imgsz: int = 320
+    batch: int = 16
+    device: str = "cpu"
+    threads: int = 1
+    workers: int = 0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    conf: float = 0.25
+    resume: bool = False
+    dry_run: bool = False
+    rounds: int = 5
+    ray: str | None = None
+
+
+def run_sweep(options: Options) -> int:
+    """Run a sweep, or what is left of it.
+
+    Returns:
+        0, or 1 where a cell has failed or its latency could not be measured.
+
+    Raises:
+        FileExistsError: `out` has something in it and `resume` is not set.
+        FileNotFoundError: data that is not there, or nothing to resume.
+        ImportError: the extra `bench` or `ray` is missing.
+        ValueError: arguments that mean nothing, a sweep of another protocol, environment or dataset, or one that is
+            running.
+    """
+    lacking = [p for p in BENCH if find_spec(p) is None]
+    if lacking:
+        raise ImportError(f"The benchmark needs {' and '.join(lacking)}: pip install 'yolospine_ultra[bench]'")
+    _check(options)
+    folder = options.out.absolute()
+    entries = _runnable(select(options.models))
+    data = read_data(options.data, options.root, options.folds, options.patient)
+    sweep = _protocol(options, entries, data)
+    if folder.is_dir() and any(folder.iterdir()):
+        sweep = _continue(folder, sweep, options)
+    elif options.resume:
+        raise FileNotFoundError(f"--resume: {options.out} holds no sweep; begin it without --resume.")
+    jobs = make_plan(entries, sorted(set(options.seeds)), options.folds)
+    done = {r.cell: r for r in read_records(folder) if r.status == DONE}
+    left = [j for j in jobs if any(c not in done for c in j.cells)]
+    _describe(options, data, jobs, left)
+    if options.dry_run:
+        return 0
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "work" / "lock", timeout=0):
+            return _run(options, folder, sweep, data, jobs, left, list(done.values()))
+    except Timeout:
+        raise ValueError(
+            f"{options.out} is being written by another run; wait for it, or choose another --out."
+        ) from None
+    except EnvironmentDiffersError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check(options: Options) -> None:
+    """Refuse numbers out of range and recipes with unknown names."""
+    for name, least in (("epochs", 1), ("imgsz", 32), ("batch", 1), ("threads", 1), ("workers", 0), ("rounds", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"{name}={getattr(options, name)}; expected at least {least}.")
+    if not options.seeds or min(options.seeds) < 0:
+        raise ValueError(f"seeds {list(options.seeds)}; expected at least one whole number from 0.")
+    if not 0 <= options.conf <= 1:
+        raise ValueError(f"conf={options.conf}; expected a number from 0 to 1.")
+    unknown = sorted(options.recipe.keys() - DEFAULT_CFG_DICT.keys())
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no training argument of Ultralytics; see its `default.yaml`.")
+
+
+def _runnable(entries: Sequence[ModelEntry]) -> list[ModelEntry]:
+    """The rows that can run here; says which cannot and why.
+
+    Raises:
+        ValueError: none can.
+    """
+    reasons = {e.name: missing(e) for e in entries}
+    for reason in filter(None, reasons.values()):
+        print(f"skipped: {reason}", file=sys.stderr)
+    able = [e for e in entries if not reasons[e.name]]
+    if not able:
+        raise ValueError("no model is left to run.")
+    return able
+
+
+def _protocol(options: Options, entries: Sequence[ModelEntry], data: BenchmarkData) -> Sweep:
+    """The protocol of the sweep that the options mean, in this environment."""
+    budget = {k: getattr(options, k) for k in ("epochs", "imgsz", "batch", "device", "threads", "workers")}
+    return Sweep(
+        dataset=data.name,
+        fingerprint=data.fingerprint(),
+        names=data.names,
+        channels=data.channels,
+        folds=data.folds,
+        budget=budget,
+        recipe={**common_recipe(options.batch, options.device), **options.recipe},
+        conf=options.conf,
+        environment=environment(options.device, options.threads),
+        commit=commit(),
+        command=shlex.join(sys.argv),
+        models={e.name: e for e in entries},
+    )
+
+
+def _continue(folder: Path, sweep: Sweep, options: Options) -> Sweep:
+    """The sweep in a folder, with the rows of this one added.
+
+    Raises:
+        FileExistsError: `resume` is not set.
+        ValueError: they may not be mixed.
+    """
+    if not options.resume:
+        raise FileExistsError(f"{options.out} exists and is not empty; go on with --resume, or choose another --out.")
+    there = read_sweep(folder)
+    differences = sweep.differences(there)
+    if differences:
+        shown = "; ".join(differences[:4])
+        raise ValueError(
+            f"{options.out} holds a sweep that this one may not be mixed with ({shown}); choose another --out."
+        )
+    return dataclasses.replace(there, models={**there.models, **sweep.models})
+
+
+def _describe(options: Options, data: BenchmarkData, jobs: Sequence[Job], left: Sequence[Job]) -> None:
+    """Print what is going to be done."""
+    train, val = data.split(None if data.folds is None else 0)
+    where = "train, val" if data.folds is None else f"{data.folds} folds by patient, the first"
+    print(
+        f"{data.name}: {where}: {len(train)} images of {len({x.patient for x in train})} patients to train on, ", end=""
+    )
+    print(f"{len(val)} of {len({x.patient for x in val})} to evaluate on")
+    cells = sum(len(j.cells) for j in jobs)
+    print(f"{len(jobs)} trainings, {cells} cells; {len(left)} trainings left", flush=True)
+    if options.dry_run:
+        for job in left:
+            print(f"  {' '.join(job.cells)}")
+
+
+def _run(
+    options: Options,
+    folder: Path,
+    sweep: Sweep,
+    data: BenchmarkData,
+    jobs: Sequence[Job],
+    left: Sequence[Job],
+    done: Sequence[Record],
+) -> int:
+    """Run what is left, measure the latency, write the tables."""
+    images = data.evaluated()
+    write_sweep(folder, sweep)
+    write_json(folder / "work" / "data.json", data.to_json(), indent=None)
+    truth = Truth(read_truth(data, folder / "work" / "truth"), [x.patient for x in images], [x.fold for x in images])
+    write_truth(folder, truth, [data.names[i] for i in sorted(data.names)])
+    records = list(done)
+    if left and options.ray is not None:
+        with RayCluster(options.ray) as cluster, Progress(jobs, done, cluster.parallel(sweep)) as progress:
+            for job, made in cluster.run(folder, sweep, left):
+                progress.finished(job, made)
+                records += made
+    elif left:
+        with Progress(jobs, done) as progress:
+            for job, made in _run_here(folder, sweep, left, progress):
+                progress.finished(job, made)
+                records += made
+    failed = [r for r in records if r.status != DONE]
+    problem = _time(options, folder, sweep, {r.cell for r in records if r.status == DONE})
+    write_tables(folder)
+    for r in failed:
+        print(f"failed: {r.cell}: {r.error}", file=sys.stderr)
+    if problem:
+        print(f"failed: latency: {problem}", file=sys.stderr)
+    print(f"{options.out}: {len(records) - len(failed)} cells done, {len(failed)} failed")
+    return 1 if failed or problem else 0
+
+
+def _run_here(
+    folder: Path, sweep: Sweep, jobs: Sequence[Job], progress: Progress
+) -> Iterator[tuple[Job, list[Record]]]:
+    """Run jobs one after the other."""
+    for job in jobs:
+        progress.started(job)
+        yield job, run_job(folder, sweep, job)
+
+
+def _time(options: Options, folder: Path, sweep: Sweep, done: set[str]) -> str:
+    """Measure the latency of all models that have a cell, if one of them has none yet; what went wrong, or ""."""
+    first: dict[str, Job] = {}
+    for job in make_plan(list(sweep.models.values()), sorted(set(options.seeds)), sweep.folds):
+        if all(c in done for c in job.cells):
+            first.setdefault(job.models[0], job)
+    names = {m for j in first.values() for m in j.models}
+    if not options.rounds or names <= read_latency(folder).keys():
+        return ""
+    return run_latency(folder, sweep, list(first.values()), options.rounds)

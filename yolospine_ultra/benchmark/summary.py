@@ -1,0 +1,203 @@
+"""Tables of a sweep from its records and predictions: `summary.csv`, `comparisons.csv`, `ranks.csv`.
+
+A value of a seed is that of its cell, or, with folds, of all its folds: the AP of a class is averaged over the folds
+that have ground truth of it and then over classes, agreement comes from the sum of the folds' confusion matrices,
+everything else is averaged (Forman and Scholz 2010 say why scores of different folds are never ranked together). A seed
+counts when all its folds are done. Means and intervals in `summary.csv` are over seeds (Student's t); differences in
+`comparisons.csv` are between the means over the seeds that both models have, with the interval of a paired bootstrap
+over patients (percentiles); ranks are of the same resamples, among all models, over the seeds that all have.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolospine_ultra.benchmark.metrics import AP_NAMES, agreement, mean_defined
+from yolospine_ultra.benchmark.records import DONE, Record, Sweep, read_records, read_sweep, read_truth
+from yolospine_ultra.benchmark.statistics import (
+    draw_patients,
+    match,
+    mean_precision,
+    percentile_interval,
+    ranks,
+    t_interval,
+)
+from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.evaluate.findings import read_predictions
+
+SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high")
+COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
+RANKS = ("dataset", "model", "metric", "n", "mean_rank", "ci_low", "ci_high")
+COMPARED = ("map50_95", "map50")  # of `statistics.mean_precision`
+ALL = "all"  # stands in the column `class` for what is of no single one
+
+
+def write_tables(folder: Path) -> None:
+    """Write the three tables of a sweep, from what is in its folder."""
+    sweep, records = read_sweep(folder), read_records(folder)
+    seeds = complete_seeds(sweep, records)
+    _write(folder / "summary.csv", SUMMARY, summary_rows(folder, sweep, seeds))
+    compared, ranked = comparison_rows(folder, sweep, seeds)
+    _write(folder / "comparisons.csv", COMPARISONS, compared)
+    _write(folder / "ranks.csv", RANKS, ranked)
+
+
+def _write(file: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """A CSV, whole or not at all; numbers to six digits, nothing for NaN."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: _cell(v) for k, v in row.items()})
+    AtomicPath(file).write_bytes(text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    """A value as it stands in a table."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""
+
+
+def complete_seeds(sweep: Sweep, records: Sequence[Record]) -> dict[str, dict[int, list[Record]]]:
+    """Of each model, in the order of the sweep, the seeds whose every fold is done, with their records by fold."""
+    folds = 1 if sweep.folds is None else sweep.folds
+    found: dict[str, dict[int, list[Record]]] = {m: {} for m in sweep.models}
+    for r in sorted(records, key=lambda r: (r.seed, r.fold or 0)):
+        if r.status == DONE and r.model in found:
+            found[r.model].setdefault(r.seed, []).append(r)
+    return {m: {s: rs for s, rs in seeds.items() if len(rs) == folds} for m, seeds in found.items()}
+
+
+def seed_values(records: Sequence[Record]) -> dict[tuple[str, str], float]:
+    """Every value of a seed from the records of its folds: (metric, class) to value, NaN where it is not defined."""
+    nan = float("nan")
+    names = list(records[0].classes)
+
+    def number(value: float | None) -> float:
+        return nan if value is None else float(value)
+
+    made: dict[tuple[str, str], float] = {}
+    for metric in AP_NAMES:
+        table = np.array([[number(r.classes[c][metric]) for c in names] for r in records])
+        by_class = mean_defined(table)
+        made[metric, ALL] = float(mean_defined(by_class))
+        made |= {(metric, c): float(v) for c, v in zip(names, by_class, strict=True)}
+    matrix = np.sum([r.confusion for r in records], 0)
+    made |= {(k, ALL): v for k, v in agreement(matrix).items()}
+    flat = [_flat(r) for r in records]
+    for key in flat[0]:
+        if (key, ALL) not in made:
+            made[key, ALL] = float(mean_defined(np.array([number(f.get(key)) for f in flat])))
+    return made
+
+
+def _flat(record: Record) -> dict[str, float | None]:
+    """Everything of a record that is one number."""
+    timed = {f"seconds_{k}": v for k, v in record.seconds.items()}
+    held = {f"memory_{k}": v for k, v in record.memory.items()}
+    return {**record.metrics, "parameters": record.parameters, **timed, **held}
+
+
+def summary_rows(folder: Path, sweep: Sweep, seeds: dict[str, dict[int, list[Record]]]) -> list[dict[str, Any]]:
+    """Rows of `summary.csv`. The values of `latency_ms` are the medians of its rounds."""
+    latency = read_latency(folder)
+    rows = []
+    for model, by_seed in seeds.items():
+        values = [seed_values(records) for records in by_seed.values()]
+        columns = {key: [v[key] for v in values] for key in (sorted(values[0]) if values else ())}
+        if model in latency:
+            columns["latency_ms", ALL] = latency[model]["rounds_ms"]
+        for (metric, name), column in columns.items():
+            made = t_interval([v for v in column if math.isfinite(v)])
+            rows.append(
+                {
+                    "dataset": sweep.dataset,
+                    "model": model,
+                    "scale": sweep.models[model].scale,
+                    "metric": metric,
+                    "class": name,
+                    "n": made.n,
+                    "mean": made.mean,
+                    "sd": made.sd,
+                    "ci_low": made.low,
+                    "ci_high": made.high,
+                }
+            )
+    return rows
+
+
+def read_latency(folder: Path) -> dict[str, dict[str, Any]]:
+    """Latency of each model, from `latency.json`; empty where none has been measured."""
+    file = folder / "latency.json"
+    return json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else {}
+
+
+def comparison_rows(
+    folder: Path, sweep: Sweep, seeds: dict[str, dict[int, list[Record]]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of `comparisons.csv` and of `ranks.csv`."""
+    truth = read_truth(folder)
+    draws = draw_patients(truth.patients)
+    draws = np.concatenate([np.ones_like(draws[:1]), draws])  # the first is the data as it is
+    index = [truth.of(fold) for fold in ([None] if sweep.folds is None else range(sweep.folds))]
+    curves: dict[str, dict[int, np.ndarray]] = {}
+    for model, by_seed in seeds.items():
+        for seed, records in by_seed.items():
+            runs = []
+            for record, own in zip(records, index, strict=True):
+                images = [truth.images[i] for i in own]
+                file = folder / "cells" / record.cell / "predictions.json"
+                runs.append(match(images, read_predictions(file, images, len(sweep.names)), len(sweep.names)))
+            curves.setdefault(model, {})[seed] = mean_precision([runs], [draws[:, own] for own in index])
+    return _compare(sweep.dataset, curves), _rank(sweep.dataset, curves)
+
+
+def _mean_of(curves: dict[int, np.ndarray], seeds: Iterable[int]) -> np.ndarray:
+    """Mean of a model's values over seeds: (resamples + 1, 2), the first without resampling."""
+    return np.mean([curves[s] for s in seeds], 0)
+
+
+def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[str, Any]]:
+    """Every two models over the seeds that both have."""
+    rows = []
+    for a, b in combinations(curves, 2):
+        both = sorted(curves[a].keys() & curves[b].keys())
+        if not both:
+            continue
+        diff = _mean_of(curves[a], both) - _mean_of(curves[b], both)
+        for k, metric in enumerate(COMPARED):
+            low, high = percentile_interval(diff[1:, k])
+            row = {"dataset": dataset, "a": a, "b": b, "metric": metric, "diff": float(diff[0, k])}
+            rows.append({**row, "ci_low": low, "ci_high": high})
+    return rows
+
+
+def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[str, Any]]:
+    """Mean rank of each model over the resamples."""
+    both = sorted(set.intersection(*(set(c) for c in curves.values()))) if curves else []
+    if not both:
+        return []
+    rows = []
+    for k, metric in enumerate(COMPARED):
+        table = ranks(np.stack([_mean_of(c, both)[1:, k] for c in curves.values()]))
+        for model, row in zip(curves, table, strict=True):
+            low, high = percentile_interval(row)
+            made = {
+                "dataset": dataset,
+                "model": model,
+                "metric": metric,
+                "n": len(both),
+                "mean_rank": float(row.mean()),
+            }
+            rows.append({**made, "ci_low": low, "ci_high": high})
+    return rows
