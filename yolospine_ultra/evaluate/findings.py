@@ -46,7 +46,7 @@ class ImageFindings:
     scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        boxes = np.asarray(self.boxes, dtype=np.float64)
+        boxes = np.array(self.boxes, dtype=np.float64)  # its own, whatever becomes of what was given
         boxes, given = boxes.reshape(-1, 4) if boxes.size == 0 else boxes, np.asarray(self.classes)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or given.shape != (len(boxes),):
             raise ValueError(f"{self.name}: expected boxes (N, 4) and classes (N,), got {boxes.shape}, {given.shape}")
@@ -57,7 +57,7 @@ class ImageFindings:
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "classes", given.astype(np.int64))
         if self.scores is not None:
-            scores = np.asarray(self.scores, dtype=np.float64)
+            scores = np.array(self.scores, dtype=np.float64)
             if scores.shape != given.shape or not ((scores >= 0) & (scores <= 1)).all():
                 raise ValueError(f"{self.name}: expected {len(boxes)} scores within 0..1, got {scores}")
             object.__setattr__(self, "scores", scores)

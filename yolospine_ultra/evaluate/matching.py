@@ -15,7 +15,8 @@ from yolospine_ultra.evaluate.findings import ImageFindings
 
 def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU of boxes (N, 4) and (M, 4), x1 y1 x2 y2: (N, M) in 0..1; 0 for two boxes without area."""
-    return box_iou(torch.from_numpy(first), torch.from_numpy(second)).nan_to_num(0.0).numpy()
+    first, second = (torch.from_numpy(np.ascontiguousarray(x)) for x in (first, second))  # a view may be reversed
+    return box_iou(first, second).nan_to_num(0.0).numpy()
 
 
 def match_by_class(truth: ImageFindings, predicted: ImageFindings, iou: float = 0.5) -> np.ndarray:
