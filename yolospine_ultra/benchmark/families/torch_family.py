@@ -5,7 +5,6 @@ Written for this project. A family adds one method, `build`; a network says what
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from ultralytics.utils import ops
 
 from yolospine_ultra.benchmark.families.data import Targets, read_input
 from yolospine_ultra.benchmark.families.training import fit, read_recipe, repeatable
+from yolospine_ultra.benchmark.families.weights import read_weights, save_weights
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry, settings
-from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 MAX_FINDINGS = 300  # an image
@@ -113,18 +112,13 @@ class TorchFamily(ABC):
         with repeatable(budget):
             network = self.build(entry, data, budget).to(device)
             averaged = fit(network, data, budget, recipe, device, folder)
-        state = {k: v.cpu() for k, v in averaged.state_dict().items()}
-        buffer = io.BytesIO()
-        torch.save({"model": entry.name, "imgsz": budget.imgsz, "nc": len(data.names), "state": state}, buffer)
-        weights = AtomicPath(folder / "last.pt")
-        weights.write_bytes(buffer.getvalue())
-        return Path(weights)
+        return save_weights(folder / "last.pt", averaged.state_dict(), entry, data, budget)
 
     def load(self, entry: ModelEntry, weights: Path | None, data: CellData, budget: Budget) -> TorchDetector:
         """A detector, see `benchmark.family.Family`. Loading runs no code from the file.
 
         Raises:
-            ValueError: the weights are of another model, input size or number of classes.
+            ValueError: the weights cannot be read, or are of another model, input size or set of classes.
         """
         torch.set_num_threads(budget.threads)
         device = one_device(budget.device)
@@ -132,14 +126,7 @@ class TorchFamily(ABC):
             torch.manual_seed(budget.seed)
             network = self.build(entry, data, budget)
         if weights is not None:
-            saved = torch.load(weights, map_location="cpu", weights_only=True)
-            expected = {"model": entry.name, "imgsz": budget.imgsz, "nc": len(data.names)}
-            if any(saved.get(k) != v for k, v in expected.items()):
-                found = {k: saved.get(k) for k in expected}
-                raise ValueError(
-                    f"{weights} was trained as {found}, expected {expected}; give the weights of that cell."
-                )
-            network.load_state_dict(saved["state"])
+            network.load_state_dict(read_weights(weights, entry, data, budget))
         return TorchDetector(network, budget.imgsz, data.channels, device)
 
 
