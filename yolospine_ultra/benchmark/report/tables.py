@@ -1,0 +1,147 @@
+"""The paper's tables, made from a sweep.
+
+Source: YOLOspine (Masood and Taj 2026), tables 'Internal Dataset', 'External Dataset', 'Training & Computational
+Complexity' and 'Ablation Study'. Added to them: sd and 95% interval of every value, ranks, differences with their
+intervals, true costs. Where the paper's figure is asked for, it has a column of its own that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yolospine_ultra.benchmark.paper import paper_figure
+from yolospine_ultra.benchmark.report.formats import DASH, Column, Table, Value
+from yolospine_ultra.benchmark.report.roles import Roles
+from yolospine_ultra.benchmark.report.source import Comparison, Estimate, Results
+
+MAP = "map50_95"
+PAPER_NOTE = "Columns marked 'paper' hold what the paper prints: its own data, m scale, 200 epochs. Not measured here."
+SPREAD_NOTE = (
+    "Each value: mean ± sd over n trainings, (95% interval). Bold: the best mean, which is no claim by itself."
+)
+EMPTY_NOTE = f"{DASH}: not defined on this data, such as a class without a labelled box, or not measured."
+
+AGREEMENT = (
+    ("accuracy", "accuracy"),
+    ("macro_f1", "macro F1"),
+    ("weighted_f1", "weighted F1"),
+    ("kappa", "κ"),
+    ("mcc", "MCC"),
+)
+OVERLAP = (
+    ("pair_recall", "recall of overlapping pairs"),
+    ("pair_precision", "precision of overlapping pairs"),
+    ("one_site_recall", "recall of two labels on one site"),
+)
+
+
+def percent(label: str, better: int = 1, signed: bool = False, printed: bool = False) -> Column:
+    """A column of shares shown as percent."""
+    return Column(label, 1, 100.0, better, signed, printed)
+
+
+def classwise(results: Results, roles: Roles, paper: bool = False) -> Table:
+    """mAP50-95 by class and overall, then mAP50; models best first."""
+    names = list(results.sweep.names.values())
+    columns = [Column("model"), Column("n", 0), *(percent(n) for n in names), percent("mAP50-95"), percent("mAP50")]
+    paper = paper and has_row(results, roles)
+    if paper:
+        columns.append(percent("paper: mAP50-95", printed=True))
+    rows = []
+    for model in roles.ranked:
+        overall = results.value(model)
+        row: list[Value] = [model, float(overall.n), *(results.value(model, MAP, n) for n in names), overall]
+        row.append(results.value(model, "map50"))
+        rows.append(tuple(row + ([_printed(results, model, "internal", MAP)] if paper else [])))
+    notes = ["Percent, COCO 101 points, the same code for all models.", SPREAD_NOTE, *_missing(rows)]
+    return Table("classwise", "Class-wise mAP50-95", tuple(columns), tuple(rows), _notes(notes, paper))
+
+
+def agreement(results: Results, roles: Roles, paper: bool = False, matched: bool = False) -> Table:
+    """Accuracy, F1, kappa and MCC, with background for what was missed or false, or of matched boxes only."""
+    prefix = "matched_" if matched else ""
+    columns = [Column("model"), Column("n", 0), *(Column(label, 3, better=1) for _, label in AGREEMENT)]
+    paper = paper and has_row(results, roles)
+    if paper:
+        columns += [Column(f"paper: {label}", 3, printed=True) for _, label in AGREEMENT]
+    rows = []
+    for model in roles.ranked:
+        row: list[Value] = [model, float(results.value(model).n)]
+        row += [results.value(model, prefix + key) for key, _ in AGREEMENT]
+        rows.append(tuple(row + ([_printed(results, model, "external", k) for k, _ in AGREEMENT] if paper else [])))
+    what = (
+        "Matched boxes only (IoU ≥ 0.5): misses and false boxes do not count, so finding little can score high."
+        if matched
+        else "Every box counts: what was missed or is false enters as background (IoU ≥ 0.5, one to one)."
+    )
+    notes = [f"{what} Boxes with a score of at least {results.sweep.conf:g}.", SPREAD_NOTE, *_missing(rows)]
+    title = "Agreement with the labels" + (", matched boxes only" if matched else "")
+    return Table(
+        "agreement_matched" if matched else "agreement", title, tuple(columns), tuple(rows), _notes(notes, paper)
+    )
+
+
+def overlap(results: Results, roles: Roles) -> Table:
+    """How overlapping findings are found."""
+    columns = (Column("model"), Column("n", 0), *(percent(label) for _, label in OVERLAP))
+    rows = tuple(
+        (m, float(results.value(m).n), *(results.value(m, key) for key, _ in OVERLAP))
+        for m in roles.ranked
+        if any(results.value(m, key) for key, _ in OVERLAP)
+    )
+    notes = ("Percent. A pair is found when both of its findings are.", SPREAD_NOTE, *_missing(rows))
+    return Table("overlap", "Overlapping findings", columns, rows, notes)
+
+
+def _printed(results: Results, model: str, table: str, metric: str) -> float | None:
+    """The paper's figure of a model's row."""
+    return paper_figure(table, results.sweep.models[model].paper, metric)
+
+
+def has_row(results: Results, roles: Roles) -> bool:
+    """Whether the paper has a row for any of the ranked models; it has them at m scale only."""
+    return any(results.sweep.models[m].paper for m in roles.ranked)
+
+
+def _missing(rows: Sequence[tuple[Value, ...]]) -> list[str]:
+    """The note on dashes, where there are any."""
+    return [EMPTY_NOTE] if any(v is None for row in rows for v in row) else []
+
+
+def _notes(notes: list[str], paper: bool) -> tuple[str, ...]:
+    """Notes of a table with or without the paper's columns."""
+    return tuple(notes + ([PAPER_NOTE] if paper else []))
+
+
+def ranks(results: Results, roles: Roles) -> Table:
+    """Mean rank by mAP50-95, 1 is best."""
+    columns = (Column("model"), Column("n", 0), Column("mean rank", 2, better=-1))
+    found = {m: results.ranks[m, MAP] for m in roles.ranked if (m, MAP) in results.ranks}
+    rows = tuple((m, float(found[m].n), found[m]) for m in sorted(found, key=lambda m: found[m].mean))
+    return Table("ranks", "Mean rank by mAP50-95", columns, rows, ("1 is best; (95% interval).",))
+
+
+def beats(results: Results, roles: Roles, metric: str = MAP) -> Table:
+    """Which difference between two models the data support."""
+    columns = (Column("A"), Column("B"), Column("A minus B", 1, 100.0, signed=True), Column("supported"))
+    shown = [_winner_first(c) for c in results.comparisons if c.metric == metric and {c.a, c.b} <= set(roles.ranked)]
+    order = {m: i for i, m in enumerate(roles.ranked)}
+    shown.sort(key=lambda c: (order[c.a], order[c.b]))
+    rows = tuple((c.a, c.b, Estimate(c.diff, None, c.low, c.high), verdict(c)) for c in shown)
+    notes = (
+        "Percentage points of mAP50-95 with the 95% interval of a paired bootstrap over patients. 'A beats B' where "
+        "the interval leaves out zero; intervals are not corrected for the number of comparisons.",
+    )
+    return Table("comparisons", "A beats B", columns, rows, notes)
+
+
+def _winner_first(c: Comparison) -> Comparison:
+    """The comparison seen from the model that is ahead."""
+    return c if c.diff >= 0 else c.reversed()
+
+
+def verdict(c: Comparison) -> str:
+    """What a comparison says, in words."""
+    if not c.supported:
+        return "no difference shown"
+    return "A beats B" if c.low > 0 else "B beats A"
