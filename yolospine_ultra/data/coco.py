@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from ultralytics.data.utils import check_det_dataset, img2label_paths
 
+from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import IMAGE_SUFFIXES, Problem, read_labels
 
 
@@ -44,9 +44,9 @@ def yolo_to_coco(data: str | Path, split: str) -> tuple[dict[str, Any], list[Pro
     entries = []
     for name, file in _images_of(content[split]):
         try:
-            with Image.open(file) as image:
+            with open_image(file) as image:
                 size = image.size
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             problems.append(Problem(name, "unreadable", f"not an image ({error.__class__.__name__}); left out"))
             continue
         label = Path(img2label_paths([str(file)])[0])
@@ -301,7 +301,10 @@ def predictions_to_coco(source: str | Path, coco: dict[str, Any]) -> tuple[list[
     entries = _read_json(source)
     if not isinstance(entries, list):
         raise ValueError(f"{source} holds a {type(entries).__name__}; expected a list of predictions.")
-    by_id = by_stem | {str(i["id"]): i for i in coco["images"]} | {i["id"]: i for i in coco["images"]}
+    # The host gives the stem, as a number where it is one.
+    by_id = {int(stem) if stem.isdecimal() else stem: image for stem, image in by_stem.items()}
+    by_id |= {image["id"]: image for image in coco["images"] if image["id"] not in by_id}
+    by_id |= {PurePosixPath(image["file_name"]).name: image for image in coco["images"]}
     for k, entry in enumerate(entries):
         result, problem = _result_of(entry, k, by_id, set(categories))
         results += [result] if result else []
@@ -316,7 +319,9 @@ def _result_of(
     place = f"prediction #{k}"
     if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
         return None, Problem(place, "format", "no image_id; left out")
-    image = by_id.get(entry["image_id"])
+    name = entry.get("file_name")  # the host gives it too, and it is never ambiguous
+    image = by_id.get(name) if isinstance(name, str) else None
+    image = image or by_id.get(entry["image_id"])
     if image is None:
         return None, Problem(place, "image", f"image {entry['image_id']!r} is not in the dataset; left out")
     if not isinstance(entry.get("category_id"), (int, str)) or entry["category_id"] not in categories:

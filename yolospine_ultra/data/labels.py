@@ -19,6 +19,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 _MAX_BYTES = 4 << 20  # some 80,000 rows; a larger file is no label file
 _OVERHANG = 1e-3  # labels of six decimals overhang by 1e-6; a visible overhang is worth a word
+_SMALLEST = 1e-6  # of the image; nothing that small is a finding, and it would vanish in a file
 _SAME = 1e-6  # two boxes closer than this in every value are one box
 
 
@@ -133,13 +134,15 @@ def _parse(words: list[str], classes: int, columns: int) -> tuple[list[float] | 
 def _clip(values: list[float]) -> tuple[list[float] | None, tuple[str, str] | None]:
     """Clip a row's box to the image; rows inside it, within rounding, are not touched."""
     c, x, y, w, h = values[:5]
-    if w <= 0 or h <= 0:
+    if min(w, h) < _SMALLEST:
         return None, ("empty-box", f"width {w:g}, height {h:g}; left out")
     over = max(w / 2 - x, h / 2 - y, x + w / 2 - 1, y + h / 2 - 1)
     if over <= _SAME:
         return values, None
     x1, y1, x2, y2 = max(x - w / 2, 0), max(y - h / 2, 0), min(x + w / 2, 1), min(y + h / 2, 1)
     row = [c, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, *values[5:]]
+    if min(row[3:5]) < _SMALLEST:
+        return None, ("outside", f"the box touches the image only with its edge, at {x:g}, {y:g}; left out")
     if over <= _OVERHANG:
         return row, None
     return row, ("overhang", f"the box overhangs the image by {over:.3f} of its side; clipped")

@@ -105,8 +105,8 @@ def link_groups(groups: Sequence[Hashable], pairs: Sequence[tuple[int, int, int]
 def split_groups(groups: Sequence[Hashable], counts: np.ndarray, shares: dict[str, float], seed: int = 0) -> list[str]:
     """Assign whole groups (patients) to splits so that images and every class come close to the wanted shares.
 
-    Groups are drawn in random order, those with the rarest content first, and each goes where it brings the sum of
-    squared errors of all shares down most. No split stays empty while another has two groups or more.
+    Groups are drawn in random order, those with the rarest content first, and each goes where it brings the weighted
+    sum of squared errors of all shares down most. No split stays empty while another has two groups or more.
 
     Args:
         groups: the group of each image.
@@ -136,10 +136,14 @@ def split_groups(groups: Sequence[Hashable], counts: np.ndarray, shares: dict[st
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-table[order].max(1), kind="stable")]
     chosen = np.zeros(len(names), dtype=int)
+    left = table.sum(0)
+    weight = np.array([counts.shape[1], *np.ones(counts.shape[1])])  # images count as much as all classes together
     for k in order:
-        gain = ((have + table[k] - wanted) ** 2 - (have - wanted) ** 2).sum(1)
-        chosen[k] = int(np.argmin(gain))
+        # What is nearly used up weighs most: its balance cannot be mended by the groups that follow.
+        change = (have + table[k] - wanted) ** 2 - (have - wanted) ** 2
+        chosen[k] = int(np.argmin((weight * change / np.maximum(left, 1e-9) ** 2).sum(1)))
         have[chosen[k]] += table[k]
+        left = left - table[k]
     for split in range(len(shares)):
         sizes = np.bincount(chosen, minlength=len(shares))
         if sizes[split] == 0 and sizes.max() > 1:

@@ -27,9 +27,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
-from PIL import Image
 from ultralytics.utils import TQDM
 
+from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import FolderLabels, Problem, read_label_folder
 from yolospine_ultra.data.public.classes import DISORDERS, ORDERS, class_index
 from yolospine_ultra.data.public.report import Comparison, Report, compare
@@ -249,13 +249,13 @@ def _add_images(
 def _read_image(file: Path, name: str, problems: list[Problem]) -> np.ndarray | None:
     """Pixels (H, W) or (H, W, 3), BGR, uint8; None where they cannot be had, which is then a problem."""
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             if image.mode not in _DECODED:
                 problems.append(Problem(name, "depth", f"pixels of mode {image.mode}, expected 8 bits; left out"))
                 return None
             grey = image.mode in {"L", "1", "LA"}
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         problems.append(Problem(name, "unreadable", f"damaged or no image ({error.__class__.__name__}); left out"))
         return None
     return pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
