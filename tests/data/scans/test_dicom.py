@@ -1,0 +1,301 @@
+"""DICOM: pixels, order and place of files as scanners write them, and every kind of file that is refused."""
+
+import sys
+
+import numpy as np
+import pytest
+from scan_files import (
+    AXIAL,
+    CORONAL,
+    IDENTITY,
+    NAME,
+    compress,
+    edit_dicom,
+    write_dicom,
+    write_multiframe,
+    write_series,
+)  # fmt: skip
+
+from yolospine_ultra.data.scans import ScanError, mid_sagittal, open_scan, read_scan, read_view
+
+pydicom = pytest.importorskip("pydicom")
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 4000, (24, 16)).astype(np.uint16)
+VOLUME = RNG.integers(0, 4000, (5, 24, 16)).astype(np.uint16)
+
+
+def test_a_file(tmp_path):
+    scan = read_scan(write_dicom(tmp_path / "a.dcm", PIXELS, position=(3, -5, 7), spacing=(0.5, 0.25)))
+    assert scan.pixels.dtype == np.float32 and (scan.pixels == PIXELS[None]).all()
+    assert scan.spacing_mm == (0, 0.5, 0.25) and scan.window is None and scan.plane == "sagittal"
+    np.testing.assert_array_equal(scan.geometry.origins, [[3, -5, 7]])
+    np.testing.assert_array_equal([scan.geometry.down, scan.geometry.right], [[0, 0, -1], [0, 1, 0]])
+
+
+OBLIQUE = (0, 0.9, 0.436, 0, 0.436, -0.9)
+
+
+@pytest.mark.parametrize(("orientation", "plane"), [(AXIAL, "axial"), (CORONAL, "coronal"), (OBLIQUE, "sagittal")])
+def test_plane(tmp_path, orientation, plane):
+    assert read_scan(write_dicom(tmp_path / "a.dcm", PIXELS, orientation=orientation)).plane == plane
+
+
+def test_rescale_and_signed_pixels(tmp_path):
+    signed = PIXELS.astype(np.int16) - 2000
+    path = write_dicom(tmp_path / "a.dcm", signed, RescaleSlope="2.5", RescaleIntercept="-7")
+    np.testing.assert_allclose(read_scan(path).pixels[0], signed * 2.5 - 7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_monochrome1_is_the_negative(tmp_path, signed):
+    stored = np.array([[0, 1], [100, 255]]) - (128 if signed else 0)
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "RescaleSlope": "2", "RescaleIntercept": "10"}
+    tags |= {"WindowCenter": 60, "WindowWidth": 40}
+    dtype = np.int8 if signed else np.uint8
+    view = read_view(write_dicom(tmp_path / "a.dcm", stored.astype(dtype), **tags)).image
+    scan = read_scan(tmp_path / "a.dcm")
+    low, high = (-128, 127) if signed else (0, 255)
+    np.testing.assert_array_equal(scan.pixels[0], 2 * (low + high - stored) + 10)
+    # a window on the negative shows the negative of the window, but for rounding
+    from pydicom.pixels.processing import apply_windowing
+
+    shown = apply_windowing(stored * 2.0 + 10, pydicom.dcmread(tmp_path / "a.dcm"))
+    shown = (shown - shown.min()) / np.ptp(shown) * 255 if np.ptp(shown) else shown
+    np.testing.assert_allclose(view, 255 - shown, atol=0.51)
+
+
+@pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT"])
+def test_window_is_the_standards(tmp_path, function):
+    from pydicom.pixels.processing import apply_windowing
+
+    path = write_dicom(
+        tmp_path / "a.dcm", PIXELS, WindowCenter=[900, 40], WindowWidth=[700, 400], VOILUTFunction=function
+    )
+    shown = apply_windowing(PIXELS, pydicom.dcmread(path)) / (2**16 - 1) * 255
+    np.testing.assert_allclose(read_view(path).image, shown, atol=0.51)
+
+
+def test_a_series_is_ordered_by_position(tmp_path):
+    folder = write_series(tmp_path / "s", VOLUME, order=[3, 0, 4, 1, 2])
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.pixels, VOLUME)
+    np.testing.assert_allclose(scan.positions, [0, 4, 8, 12, 16])
+    assert scan.spacing_mm == (4, 0.5, 0.5) and mid_sagittal(scan) == 2
+    assert [f.name for f in scan.files] == ["im003.dcm", "im000.dcm", "im004.dcm", "im001.dcm", "im002.dcm"]
+    assert read_view(folder).place.file.name == "im004.dcm"
+
+
+def test_files_without_a_suffix_and_other_things_in_the_folder(tmp_path):
+    folder = write_series(tmp_path / "s", VOLUME)
+    for f in folder.iterdir():
+        f.rename(f.with_suffix(""))
+    (folder / "notes.txt").write_text("x")
+    (folder / "sub").mkdir()
+    np.testing.assert_array_equal(read_scan(folder).pixels, VOLUME)
+
+
+def test_of_a_localiser_the_sagittal_planes_are_taken(tmp_path):
+    for k in range(3):
+        write_dicom(tmp_path / f"a{k}.dcm", PIXELS, position=(0, 0, k), orientation=AXIAL)
+        write_dicom(tmp_path / f"c{k}.dcm", PIXELS, position=(0, k, 0), orientation=CORONAL)
+    for k in range(2):
+        write_dicom(tmp_path / f"s{k}.dcm", PIXELS + k, position=(k, 0, 0))
+    scan = read_scan(tmp_path)
+    assert scan.plane == "sagittal" and [f.name for f in scan.files] == ["s0.dcm", "s1.dcm"]
+
+
+def test_echoes_of_one_position_stand_in_instance_order(tmp_path):
+    for echo in (2, 1):
+        for k in range(3):
+            write_dicom(tmp_path / f"{echo}{k}.dcm", PIXELS, position=(k, 0, 0), instance=3 * echo + k)
+    assert [f.name for f in read_scan(tmp_path).files] == ["10.dcm", "20.dcm", "11.dcm", "21.dcm", "12.dcm", "22.dcm"]
+
+
+def test_two_series_in_a_folder(tmp_path):
+    write_dicom(tmp_path / "a.dcm", PIXELS, series="1.2")
+    write_dicom(tmp_path / "b.dcm", PIXELS, series="1.3")
+    with pytest.raises(ScanError, match="2 series; expected one"):
+        read_scan(tmp_path)
+
+
+def test_a_damaged_file_does_not_take_its_series_along(tmp_path):
+    folder = write_series(tmp_path / "s", VOLUME)
+    (folder / "im000.dcm").write_bytes((folder / "im000.dcm").read_bytes()[:300])
+    assert read_scan(folder).shape == (4, 24, 16)
+
+
+def test_multiframe_with_functional_groups(tmp_path):
+    positions = [(8, 0, 0), (0, 0, 0), (4, 0, 0), (16, 0, 0), (12, 0, 0)]
+    scan = read_scan(write_multiframe(tmp_path / "m.dcm", VOLUME, positions, slopes=[1, 2, 3, 4, 5]))
+    order = [1, 2, 0, 4, 3]
+    np.testing.assert_array_equal(scan.pixels, [VOLUME[i] * np.float32(i + 1) for i in order])
+    assert scan.frames == tuple(order) and scan.spacing_mm == (4, 0.5, 0.5)
+    assert scan.windows == tuple((500.0 + i, 800.0) for i in order)
+    assert mid_sagittal(scan) == 2
+
+
+def test_multiframe_without_geometry(tmp_path):
+    scan = read_scan(write_multiframe(tmp_path / "m.dcm", VOLUME))
+    assert scan.geometry is None and scan.spacing_mm == (0, 0.5, 0.5) and mid_sagittal(scan) == 2
+    np.testing.assert_array_equal(scan.pixels, VOLUME)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    ["ImplicitVRLittleEndian", "ExplicitVRBigEndian", "DeflatedExplicitVRLittleEndian", "RLELossless",
+     "JPEG2000Lossless", "JPEGBaseline8Bit"],
+)  # fmt: skip
+def test_transfer_syntaxes(tmp_path, syntax):
+    if syntax.startswith("JPEG2000"):
+        pytest.importorskip("openjpeg")
+    smooth = np.add.outer(np.arange(64), np.arange(48))
+    pixels = smooth.astype(np.uint8) if syntax == "JPEGBaseline8Bit" else (smooth * 30).astype(np.uint16)
+    scan = read_scan(compress(tmp_path / "a.dcm", pixels, syntax))
+    np.testing.assert_allclose(scan.pixels[0], pixels, atol=2 if syntax == "JPEGBaseline8Bit" else 0)
+
+
+def test_a_missing_decoder_names_the_extra(tmp_path, monkeypatch):
+    path = compress(tmp_path / "a.dcm", PIXELS, "RLELossless")
+    monkeypatch.setattr(pydicom.pixels.decoders.base.Decoder, "is_available", False)
+    with pytest.raises(ScanError, match=r"a.dcm: is compressed as RLE.*yolospine_ultra\[dicom\]"):
+        read_scan(path)
+
+
+def test_missing_pydicom_names_the_extra(tmp_path, monkeypatch):
+    path = write_dicom(tmp_path / "a.dcm", PIXELS)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ImportError, match=r"yolospine_ultra\[dicom\]"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("modality", ["CT", "US", "SR", "RTSTRUCT", "PT", "SEG", "DOC"])
+def test_other_modalities_are_refused(tmp_path, modality):
+    path = write_dicom(tmp_path / "a.dcm", PIXELS, Modality=modality)
+    with pytest.raises(ScanError, match=f"a.dcm: is of modality '{modality}'; expected MR"):
+        open_scan(path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"Rows": 0}, "holds no image"),
+        ({"Rows": None, "Columns": None, "PixelData": None, "Modality": "OT"}, "holds no image"),  # an embedded PDF
+        ({"PixelData": None}, "no pixel data; expected 768 bytes"),
+        ({"PixelData": b""}, "no pixel data"),
+        ({"PixelData": b"\0" * 766}, "cut short: 766 bytes of pixels; expected 768"),
+        ({"Rows": 65535, "Columns": 65535}, "declares 1 x 65535 x 65535 pixels; expected at most"),
+        ({"NumberOfFrames": 2**31 - 1}, "declares 2147483647 x 24 x 16"),
+        ({"NumberOfFrames": -3}, "holds no pixels"),
+        ({"NumberOfFrames": 3}, "cut short"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "'RGB' pixels of 3 samples; expected grey"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "expected grey"),
+        ({"BitsAllocated": 12}, "of 12 bits a pixel"),
+        ({"BitsStored": 40}, "40 of 16 bits"),
+        ({"RescaleSlope": 0}, "rescale slope of 0"),
+    ],
+)  # fmt: skip
+def test_refused_files(tmp_path, tags, message):
+    path = write_dicom(tmp_path / "a.dcm", PIXELS, **tags)
+    with pytest.raises(ScanError, match=message) as e:
+        read_scan(path)
+    assert str(path) in str(e.value) and NAME not in str(e.value)
+
+
+def test_tags_that_make_no_sense_count_as_not_given(tmp_path):
+    path = write_dicom(
+        tmp_path / "a.dcm", PIXELS, spacing=(0, 1e9), orientation=(0, 1, 0, 0, 1, 0), WindowCenter=5, WindowWidth=0
+    )
+    scan = read_scan(path)
+    assert scan.spacing_mm is None and scan.geometry is None and scan.window is None
+    assert (scan.pixels == PIXELS).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"DICM", b"%PDF-1.7" * 100, b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 500]
+)
+def test_no_dicom_inside(tmp_path, content):
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(ScanError, match=r"a\.dcm: .*; expected"):
+        read_scan(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("cut", [140, 400, 600, -100])
+def test_truncated_at(tmp_path, cut):
+    path = write_dicom(tmp_path / "a.dcm", PIXELS)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ScanError, match=r"a\.dcm"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize(
+    "syntax", ["RLELossless", "JPEG2000Lossless", "JPEGBaseline8Bit", "DeflatedExplicitVRLittleEndian"]
+)
+def test_truncated_streams(tmp_path, syntax):
+    if syntax.startswith("JPEG2000"):
+        pytest.importorskip("openjpeg")
+    pixels = np.tile(PIXELS, (3, 4)).astype(np.uint8 if syntax == "JPEGBaseline8Bit" else np.uint16)
+    path = compress(tmp_path / "a.dcm", pixels, syntax)
+    path.write_bytes(path.read_bytes()[:-300])
+    try:
+        assert read_scan(path).shape == (1, *pixels.shape)  # a decoder may give what is there
+    except ScanError as e:
+        assert str(path) in str(e)
+
+
+@pytest.mark.parametrize("syntax", ["RLELossless", "JPEG2000Lossless", "JPEGBaseline8Bit"])
+def test_streams_of_another_size_are_refused_before_they_are_decoded(tmp_path, syntax, monkeypatch):
+    if syntax.startswith("JPEG2000"):
+        pytest.importorskip("openjpeg")
+    dtype = np.uint8 if syntax == "JPEGBaseline8Bit" else np.uint16
+    path = compress(tmp_path / "a.dcm", RNG.integers(0, 200, (300, 200)).astype(dtype), syntax)
+    edit_dicom(path, Rows=16, Columns=8)
+
+    def fail(*args, **kwargs):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(pydicom.pixels.decoders.base.Decoder, "as_array", fail)
+    with pytest.raises(ScanError, match=r"compressed stream holds|run-length data for 128 pixels"):
+        read_scan(path)
+
+
+def test_deep_nesting(tmp_path):
+    """Sequences in sequences, past what Python can recurse into."""
+    path = write_dicom(tmp_path / "a.dcm", PIXELS)
+    data = path.read_bytes()
+    item = b"\x00\x52\x29\x92SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    start = data.index(b"\xe0\x7f\x10\x00")
+    path.write_bytes(data[:start] + item * 20000 + data[start:])
+    with pytest.raises(ScanError, match="is damaged"):
+        read_scan(path)
+
+
+def test_a_deflate_bomb_is_not_inflated(tmp_path, monkeypatch):
+    import zlib
+
+    from yolospine_ultra.data.scans import dicom
+
+    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", 10**6)
+    path = compress(tmp_path / "a.dcm", PIXELS, "DeflatedExplicitVRLittleEndian")
+    data = path.read_bytes()
+    start = 144 + int.from_bytes(data[140:144], "little")
+    pack = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    path.write_bytes(data[:start] + pack.compress(b"\0" * 10**7) + pack.flush())
+    with pytest.raises(ScanError, match="inflates to more than 1000000 bytes"):
+        read_scan(path)
+
+
+def test_no_identity_is_read(tmp_path):
+    """Nothing that a scan, its view or its header keeps has the patient's name or number."""
+    from yolospine_ultra.data.scans.dicom import _read
+
+    path = write_dicom(tmp_path / "a.dcm", PIXELS)
+    ds = _read(path)
+    assert "PatientName" not in ds and "PatientID" not in ds and "PatientBirthDate" not in ds
+    scan, view = read_scan(path), read_view(path)
+    kept = f"{vars(scan)}{vars(view)}{vars(view.place)}{ds}"
+    assert NAME not in kept and IDENTITY not in kept and "19700101" not in kept
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(ScanError, match="holds no DICOM image"):
+        read_scan(tmp_path)
