@@ -82,6 +82,44 @@ def test_all_splits_lists_and_another_root(tmp_path):
     ]
 
 
+def write_dicom(file, rows, columns, spacing, instance=1):
+    """A minimal sagittal MR slice."""
+    pydicom = pytest.importorskip("pydicom")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    meta.MediaStorageSOPInstanceUID = f"1.2.3.{instance}"
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    scan = pydicom.dataset.Dataset()
+    scan.file_meta, scan.SOPClassUID, scan.SOPInstanceUID = meta, meta.MediaStorageSOPClassUID, f"1.2.3.{instance}"
+    scan.Modality, scan.SeriesInstanceUID, scan.InstanceNumber = "MR", "1.2.3", instance
+    scan.Rows, scan.Columns, scan.PixelSpacing, scan.SliceThickness = rows, columns, list(spacing), 4
+    scan.ImageOrientationPatient, scan.ImagePositionPatient = [0, 1, 0, 0, 0, -1], [4.0 * instance, 0, 0]
+    scan.SamplesPerPixel, scan.PhotometricInterpretation, scan.PixelRepresentation = 1, "MONOCHROME2", 0
+    scan.BitsAllocated, scan.BitsStored, scan.HighBit = 16, 12, 11
+    scan.PixelData = np.random.default_rng(instance).integers(0, 4000, (rows, columns), dtype=np.uint16).tobytes()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scan.save_as(file, enforce_file_format=True)
+
+
+def test_scans_and_series_folders_are_images(tmp_path):
+    """Boxes are in the plane that a detector sees: with square pixels, of a series one for all its files."""
+    file = make_set(tmp_path, {"a": "0 0.5 0.5 1 1\n"})
+    write_dicom(tmp_path / "images/val/scan.dcm", 64, 32, (1.0, 2.0))
+    for k in range(3):
+        write_dicom(tmp_path / f"images/val/series/{k}.dcm", 50, 40, (1.0, 1.0), k + 1)
+    (tmp_path / "images/val/torn.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    for stem in ("scan", "series", "torn"):
+        (tmp_path / f"labels/val/{stem}.txt").write_text("1 0.5 0.5 1 1\n")
+    before, problems = snapshot(tmp_path), []
+    images, _ = read_dataset(file, report=problems.append)
+    boxes = {x.name: x.boxes.tolist() for x in images}
+    assert boxes == {"a.png": [[0, 0, 200, 100]], "scan.dcm": [[0, 0, 64, 64]], "series": [[0, 0, 40, 50]]}
+    assert [(p.file, p.kind) for p in problems] == [("images/val/torn.dcm", "unreadable")]
+    assert snapshot(tmp_path) == before
+    host = [entry(file_name="series", image_id="series"), entry(file_name="scan.dcm", image_id="scan")]
+    assert [len(x) for x in read_predictions(write_json(tmp_path, host), images, 3)] == [0, 1, 1]
+
+
 def test_bad_labels_are_named_and_the_rest_is_read(tmp_path, monkeypatch):
     rows = [
         "0 0.5 0.5 0.2 0.2",
