@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from yolospine_ultra.benchmark.metrics import agreement, average_precision, confusion, evaluate, to_coco, to_coco_results
+from yolospine_ultra.benchmark.metrics import (
+    agreement,
+    average_precision,
+    confusion,
+    evaluate,
+    to_coco,
+    to_coco_results,
+)
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 

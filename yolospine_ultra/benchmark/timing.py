@@ -96,14 +96,18 @@ def interleaved_latency(
             call(images[i % len(images)])
     names = list(models)
     taken: dict[str, list[list[float]]] = {n: [] for n in names}
-    for r in range(rounds):
-        turn = names[r % len(names) :] + names[: r % len(names)]
-        for n in names:
-            taken[n].append([])
-        for image in images:
-            for n in turn:
-                gc.collect()  # not in the middle of a call
-                taken[n][r].append(timer.measure(lambda n=n, image=image: models[n](image)))
+    gc.disable()  # no collection in the middle of a call
+    try:
+        for r in range(rounds):
+            gc.collect()
+            turn = names[r % len(names) :] + names[: r % len(names)]
+            for n in names:
+                taken[n].append([])
+            for image in images:
+                for n in turn:
+                    taken[n][r].append(timer.measure(lambda n=n, image=image: models[n](image)))
+    finally:
+        gc.enable()
     return {n: _summarise(times) for n, times in taken.items()}
 
 

@@ -1,0 +1,143 @@
+"""Whose images are trained on and evaluated: patients, folds, fingerprint, and the view a cell gets."""
+
+import shutil
+
+import pytest
+from conftest import write_dataset
+
+from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view, read_data, read_truth
+from yolospine_ultra.evaluate.findings import read_dataset
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A dataset of 8 training and 4 validation images, two images a patient, p0 to p5."""
+    file = write_dataset(tmp_path / "set", images=8)
+    for split, first in (("train", 0), ("val", 4)):
+        for i in range(8 if split == "train" else 4):
+            for kind, end in (("images", "png"), ("labels", "txt")):
+                folder = tmp_path / "set" / kind / split
+                (folder / f"{i}.{end}").rename(folder / f"p{first + i // 2}_{i % 2}.{end}")
+    return file
+
+
+def annotate(file, fold=True, skip=()):
+    """Write annotations.csv; patients are called A to F, folds are 0, 1, 2 by patient."""
+    lines = ["image,patient,fold" if fold else "image,patient"]
+    for k in range(6):
+        for i in range(2):
+            if (k, i) not in skip:
+                lines += [f"p{k}_{i}.png,{'ABCDEF'[k]}" + (f",{k % 3}" if fold else "")] * 2
+    (file.parent / "annotations.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_train_and_val_with_patients_from_the_names(named):
+    data = read_data(str(named))
+    train, val = data.split(None)
+    assert [x.name for x in val] == [f"val/p{k}_{i}.png" for k in (4, 5) for i in (0, 1)]
+    assert {x.patient for x in train} == {"p0", "p1", "p2", "p3"} and data.folds is None
+    assert BenchmarkData.from_json(data.to_json()) == data
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_made_folds_never_divide_a_patient(named, folds):
+    data = read_data(str(named), folds=folds)
+    seen = []
+    for fold in range(folds):
+        train, val = data.split(fold)
+        assert not {x.patient for x in train} & {x.patient for x in val}
+        assert len(train) + len(val) == 12
+        seen += [x.name for x in val]
+    assert len(seen) == len(set(seen)) == 12
+
+
+def test_folds_and_patients_of_the_annotations(named):
+    annotate(named, skip={(3, 1)})  # an image without findings has no row
+    data = read_data(str(named), folds=3)
+    assert {(x.patient, x.fold) for x in data.images} == {(p, k % 3) for k, p in enumerate("ABCDEF")}
+    assert {x.fold for x in read_data(str(named)).images} == {None}
+    assert {x.fold for x in read_data(str(named), folds=2).images} == {0, 1}  # another number: made by patient
+
+
+def test_a_patient_in_both_splits_is_refused(named):
+    with pytest.raises(ValueError, match=r"1 patients have images in train and in val.*--patient"):
+        read_data(str(named), patient="^(p)")
+    assert len({x.patient for x in read_data(str(named), patient="(.*)").images}) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,patient,fold\np0_0.png,A,x\n", "expected a whole number"),
+        ("image,patient,fold\np0_0.png,A,0\np0_0.png,B,0\n", "two patients or folds"),
+    ],
+)
+def test_bad_annotations(named, text, message):
+    (named.parent / "annotations.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_data(str(named), folds=3)
+
+
+def test_folds_that_cannot_be_made(named):
+    for folds in (1, 7):
+        with pytest.raises(ValueError, match="expected 2 to 6"):
+            read_data(str(named), folds=folds)
+    annotate(named)
+    text = (named.parent / "annotations.csv").read_text().replace("p0_1.png,A,0", "p0_1.png,A,1")
+    (named.parent / "annotations.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"annotations\.csv gives patient A 2 folds"):
+        read_data(str(named), folds=3)
+
+
+def test_an_image_in_both_splits_and_no_data(named, tmp_path):
+    text = named.read_text()
+    named.write_text(text.replace("val: images/val", "val: images/train"))
+    with pytest.raises(ValueError, match="are in train and in val"):
+        read_data(str(named))
+    with pytest.raises(FileNotFoundError):
+        read_data(str(tmp_path / "none.yaml"))
+    named.write_text("names: [a]\n")
+    with pytest.raises(ValueError, match="cannot be used"):
+        read_data(str(named))
+
+
+def test_the_fingerprint_is_that_of_the_content_not_of_the_place(named, tmp_path):
+    print_ = read_data(str(named)).fingerprint()
+    copy = tmp_path / "copy"
+    shutil.copytree(named.parent, copy)
+    assert read_data(str(named), root=str(copy)).fingerprint() == print_
+    label = copy / "labels" / "train" / "p0_0.txt"
+    label.write_text(label.read_text() + "0 0.5 0.5 0.1 0.1\n")
+    assert read_data(str(named), root=str(copy)).fingerprint() != print_
+    assert read_data(str(named), folds=3).fingerprint() != print_
+
+
+def test_a_view_holds_exactly_the_cell_and_leaves_the_data_alone(named, tmp_path):
+    annotate(named)
+    data = read_data(str(named), folds=3)
+    before = sorted(p for p in named.parent.rglob("*"))
+    cell = make_view(data, 1, tmp_path / "view")
+    train, val = data.split(1)
+    assert [f.name for f in cell.val] == [x.name.rpartition("/")[2] for x in val]
+    assert len(cell.train) == len(train) == 8
+    assert cell.val[0].read_bytes() == (named.parent / "images" / val[0].name).read_bytes()
+    found, names = read_dataset(cell.yaml, "val")
+    assert len(found) == 4 and sum(map(len, found)) > 0 and names == ["class0", "class1", "class2"]
+    (cell.yaml.parent / "labels" / "train.cache").write_text("a cache of the host")
+    assert sorted(p for p in named.parent.rglob("*")) == before
+
+
+def test_ground_truth_of_all_folds_and_of_val(named, tmp_path):
+    annotate(named)
+    every = read_truth(read_data(str(named), folds=3), tmp_path / "t")
+    val = read_truth(read_data(str(named)), tmp_path / "t")
+    assert len(every) == 12 and [x.name for x in val] == [f"val/p{k}_{i}.png" for k in (4, 5) for i in (0, 1)]
+    by_name = {x.name: x for x in every}
+    assert all((by_name[x.name].boxes == x.boxes).all() for x in val)
+    assert not (tmp_path / "t").exists()
+
+
+def test_an_image_that_cannot_be_read_is_refused(named, tmp_path):
+    (named.parent / "images" / "val" / "p4_0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 evaluated images cannot be used, such as p4_0\.png"):
+        read_truth(read_data(str(named)), tmp_path / "t")
