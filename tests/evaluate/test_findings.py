@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from ultralytics.models.yolo.detect import DetectionValidator
 
@@ -156,6 +158,14 @@ def test_bad_labels_are_named_and_the_rest_is_read(tmp_path, monkeypatch):
     assert len(problems) == len(found) and snapshot(tmp_path) == before
 
 
+def test_nothing_usable_is_an_error(tmp_path):
+    file, problems = make_set(tmp_path, {"a": "0 0.5 0.5 1 1\n"}), []
+    (tmp_path / "images/val/a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the 1 images"):
+        read_dataset(file, report=problems.append)
+    assert [p.kind for p in problems] == ["unreadable"]
+
+
 def test_images_that_share_a_label_file_are_named(tmp_path):
     make_set(tmp_path, {"a": "0 0.5 0.5 1 1\n"}, suffix=".jpg")
     file, problems = make_set(tmp_path, {"a": "0 0.5 0.5 1 1\n"}), []
@@ -295,3 +305,30 @@ def test_unusable_json(tmp_path, text):
         read_predictions(file, findings("a.png"), 3)
     with pytest.raises(FileNotFoundError, match="save_json"):
         read_predictions(tmp_path / "none.json", findings("a.png"), 3)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4), lambda x: st.lists(x, max_size=4)
+)
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "image_id": anything | st.just("a"),
+        "file_name": anything | st.just("a.png"),
+        "category_id": anything | st.integers(1, 3),
+        "bbox": anything | st.lists(st.floats(0, 50), min_size=4, max_size=4),
+        "score": anything | st.floats(0, 1),
+    },
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(fields | anything, max_size=4))
+def test_hostile_entries_are_reported_or_refused_in_a_sentence(tmp_path_factory, entries):
+    file, problems = write_json(tmp_path_factory.getbasetemp(), entries), []
+    try:
+        (found,) = read_predictions(file, findings("a.png"), 3, problems.append)
+    except ValueError as error:
+        assert "category_id" in str(error)  # from 0: the one thing that stops the reading
+    else:
+        assert len(found) + len(problems) == len(entries)

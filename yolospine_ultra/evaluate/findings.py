@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from ultralytics.data.utils import exif_size
 from ultralytics.utils import LOGGER
 
-# Pillow's own `Image.open`: the one that the host puts in its place installs a package for a file it cannot identify.
-from ultralytics.utils.patches import _image_open as open_image
-
+from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import Problem, read_labels
 from yolospine_ultra.data.scans import read_view, suffix_kind
 from yolospine_ultra.evaluate.dataset_files import find_files
@@ -98,7 +95,7 @@ def read_dataset(
 
     Raises:
         FileNotFoundError: no such YAML, no such folder, or no image in the split.
-        ValueError: the YAML has no class names, no such split, or is no dataset YAML.
+        ValueError: the YAML has no class names, no such split, or is no dataset YAML; or no image can be used.
         ImportError: an optional package that a scan needs is missing.
     """
     files = find_files(data, split, root)
@@ -115,13 +112,15 @@ def read_dataset(
             report(problem)
         try:
             size = _image_size(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             report(Problem(files.shown(image), "unreadable", f"image left out, its size cannot be read ({error})"))
             continue
         if rows is None:  # an image whose labels are unknown is not a negative
             continue
         corners = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2], 1).clip(0, 1)
         images.append(ImageFindings(name, corners * np.tile(size, 2), rows[:, 0].astype(np.int64)))
+    if not images:
+        raise ValueError(f"none of the {len(files.images)} images in split {split!r} of {data} can be used.")
     return images, files.names
 
 
@@ -229,8 +228,8 @@ def _parse_entry(entry: object) -> tuple[list[str], int, float, list[float]] | s
         score, category = float(entry["score"]), float(entry["category_id"])
     except (TypeError, ValueError, OverflowError):
         return f"bbox, score or category_id is no number: {str(entry)[:120]}"
-    if not category.is_integer():
-        return f"category_id {entry['category_id']}, expected a whole number"
+    if not category.is_integer() or category < 0:
+        return f"category_id {str(entry['category_id'])[:40]}, expected a whole number"
     if not all(map(math.isfinite, (x, y, x + w, y + h))) or w < 0 or h < 0:
         return f"bbox {entry['bbox']}, expected finite x, y and a size of at least 0"
     if not 0 <= score <= 1:
