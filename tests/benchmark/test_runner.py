@@ -1,0 +1,343 @@
+"""A sweep from end to end with a toy family in real processes: records, failures, kills, resume, refusals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy
+from conftest import REPO, run, write_dataset
+
+from yolospine_ultra.benchmark import processes, runner
+from yolospine_ultra.benchmark.plan import Job
+from yolospine_ultra.benchmark.progress import Progress
+from yolospine_ultra.benchmark.records import DONE, FAILED, Record, read_records, read_sweep
+from yolospine_ultra.benchmark.runner import Options, run_sweep
+
+SCRIPT = [sys.executable, str(REPO / "scripts" / "benchmark_all.py")]
+HERE = str(Path(__file__).parent)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A dataset of 8 images, every image its own patient."""
+    file = write_dataset(tmp_path / "set", images=8)
+    for i in range(4):
+        for kind, end in (("images", "png"), ("labels", "txt")):
+            folder = tmp_path / "set" / kind / "val"
+            (folder / f"{i}.{end}").rename(folder / f"v{i}.{end}")
+    return str(file)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Jobs are run by a stand-in in this process; returns the list of those that ran."""
+    ran = []
+
+    def stand_in(folder, sweep, job):
+        ran.append(job.name)
+        made = []
+        for model, cell in zip(job.models, job.cells, strict=True):
+            known = {"dataset": sweep.dataset, "family": "toy", "scale": "n", "seed": job.seed, "fold": job.fold}
+            classes = {n: dict.fromkeys(("map50_95", "map75", "map50"), 0.5) for n in sweep.names.values()}
+            bad = os.environ.get("TOY_FAIL") == model
+            record = Record(
+                cell, model=model, status=FAILED if bad else DONE, error="broken" if bad else "", classes=classes,
+                confusion=[[1, 0, 0, 0]] * 4, seconds={"epoch": 1.0, "total": 2.0}, **known,
+            )  # fmt: skip
+            runner_records.write_record(folder, record)
+            runner_records.write_predictions(folder, cell, [], [])
+            made.append(record)
+        return made
+
+    from yolospine_ultra.benchmark import records as runner_records
+
+    monkeypatch.setattr(runner, "run_job", stand_in)
+    return ran
+
+
+def options(data, out, **changes):
+    return Options(
+        **{"data": data, "out": out, "models": ["toy:GOOD", "toy:BAD"], "seeds": [0, 1], "rounds": 0, **changes}
+    )
+
+
+def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_process):
+    out = tmp_path / "sweep"
+    assert run_sweep(options(data, out)) == 0
+    assert in_process == ["good_seed0", "bad_seed0", "good_seed1", "bad_seed1"]
+    assert run_sweep(options(data, out, resume=True)) == 0 and len(in_process) == 4
+    assert run_sweep(options(data, out, resume=True, seeds=[0, 1, 2], models=["toy:GOOD", "toy:STRICT"])) == 0
+    # the new row shares its training with a row that is done: both are evaluated again
+    assert in_process[4:] == ["good_seed0", "good_seed1", "good_seed2"]
+    assert list(read_sweep(out).models) == ["good", "bad", "good-strict"]
+
+
+def test_a_failed_cell_is_reported_and_runs_again(data, tmp_path, in_process, monkeypatch, capsys):
+    out = tmp_path / "sweep"
+    monkeypatch.setenv("TOY_FAIL", "bad")
+    assert run_sweep(options(data, out, seeds=[0])) == 1
+    assert "failed: bad_seed0: broken" in capsys.readouterr().err
+    monkeypatch.delenv("TOY_FAIL")
+    assert run_sweep(options(data, out, seeds=[0], resume=True)) == 0 and in_process[2:] == ["bad_seed0"]
+
+
+def test_what_may_not_be_mixed_is_refused(data, tmp_path, in_process):
+    out = tmp_path / "sweep"
+    assert run_sweep(options(data, out, seeds=[0])) == 0
+    before = {f: f.read_bytes() for f in out.rglob("*") if f.is_file() and "work" not in f.parts}
+    with pytest.raises(FileExistsError, match="go on with --resume"):
+        run_sweep(options(data, out, seeds=[0]))
+    for change, message in (
+        ({"epochs": 5}, r"budget\.epochs: 5, not 60"),
+        ({"recipe": {"lr0": 1}}, "recipe.lr0: 1, not"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_sweep(options(data, out, resume=True, **change))
+    label = Path(data).parent / "labels" / "train" / "0.txt"
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(ValueError, match="fingerprint"):
+        run_sweep(options(data, out, resume=True))
+    assert {f: f.read_bytes() for f in before} == before and len(in_process) == 2
+
+
+def test_another_source_is_another_environment(data, tmp_path, in_process, monkeypatch):
+    out = tmp_path / "sweep"
+    run_sweep(options(data, out, seeds=[0]))
+    here = runner.environment("cpu", 1)
+    monkeypatch.setattr(runner, "environment", lambda *_: {**here, "source": "another"})
+    with pytest.raises(ValueError, match=r"environment\.source: another, not"):
+        run_sweep(options(data, out, seeds=[0], resume=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs=0; expected at least 1"),
+        ({"seeds": []}, "expected at least one whole number"),
+        ({"conf": 2}, "conf=2"),
+        ({"recipe": {"lr": 1}}, "'lr' is no training argument"),
+        ({"device": "gpu"}, "device=gpu is unknown"),
+        ({"device": "98,99"}, "this machine has"),
+        ({"models": ["toy:ABSENT"]}, "no model is left"),
+        ({"resume": True}, "holds no sweep"),
+    ],
+)
+def test_bad_input_writes_nothing(data, tmp_path, change, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_sweep(options(data, tmp_path / "sweep", **change))
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_missing_package_skips_its_rows_only(data, tmp_path, in_process, capsys):
+    assert run_sweep(options(data, tmp_path / "sweep", models=["toy:ABSENT", "toy:GOOD"], seeds=[0])) == 0
+    assert "skipped: absent needs a_package_that_is_not_there: pip install" in capsys.readouterr().err
+    assert in_process == ["good_seed0"]
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(data, tmp_path, capsys):
+    assert run_sweep(options(data, tmp_path / "sweep", folds=4, dry_run=True)) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("good_seed") == 8 and "9 images of 9 patients to train on, 3 of 3 to evaluate on" in printed
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_two_runs_do_not_write_one_sweep(data, tmp_path, in_process):
+    from filelock import FileLock
+
+    out = tmp_path / "sweep"
+    run_sweep(options(data, out, seeds=[0]))
+    with FileLock(out / "work" / "lock"), pytest.raises(ValueError, match="being written by another run"):
+        run_sweep(options(data, out, seeds=[0], resume=True))
+
+
+def test_the_time_that_is_left_is_told_from_what_is_done():
+    jobs = [Job((m,), s, None) for s in (0, 1) for m in ("a", "b")]
+    progress = Progress(jobs, [])
+    assert progress.remaining() == "?"
+    known = {"dataset": "d", "family": "f", "scale": "", "seed": 0, "fold": None, "status": DONE}
+    progress.finished(jobs[0], [Record("a_seed0", model="a", seconds={"total": 100.0, "epoch": 1.0}, **known)])
+    assert progress.remaining() == "0:05:00"  # b takes as long as a for all that is known
+    progress.finished(jobs[1], [Record("b_seed0", model="b", seconds={"total": 20.0, "epoch": 1.0}, **known)])
+    assert progress.remaining() == "0:02:00"
+
+
+def test_the_live_table_has_a_row_a_model():
+    from rich.console import Console
+
+    jobs = [Job((m,), 0, None) for m in ("a", "b")]
+    progress = Progress(jobs, [])
+    progress.started(jobs[0])
+    known = {"dataset": "d", "family": "f", "scale": "", "seed": 0, "fold": None, "status": DONE}
+    seconds = {"total": 20.0, "epoch": 2.5}
+    progress.finished(jobs[1], [Record("b_seed0", model="b", seconds=seconds, metrics={"map50_95": 0.25}, **known)])
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(progress._table())
+    shown = capture.get()
+    assert "1/2 cells" in shown and "seed0 0:00:0" in shown and "0.250" in shown and "2.5" in shown
+
+
+def test_help_and_bad_input_of_the_command(tmp_path):
+    done = run([*SCRIPT, "--data", "none.yaml", "--models", "yolov8n", "--out", str(tmp_path / "s")], tmp_path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) < 4 and "Traceback" not in done.stderr
+
+
+# in real processes ---------------------------------------------------------------------------------------------------
+
+
+def sweep_command(data, out, *more):
+    return [
+        *(*SCRIPT, "--data", data, "--models", "toy:GOOD,toy:BAD,toy:STRICT", "--seeds", "0,1", "--epochs", "1"),
+        *("--out", str(out), "--latency-rounds", "0", *more),
+    ]
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([HERE, str(REPO)]), **more}
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def is_alive(pid):
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path):
+    out, log = tmp_path / "sweep", tmp_path / "log"
+    log.touch()
+    slow = environment(TOY_LOG=str(log), TOY_SECONDS="2")
+    parent = subprocess.Popen(sweep_command(data, out), env=slow, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(log.read_text().splitlines()) == 2)  # the second training is on its way
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    child = int(log.read_text().splitlines()[1].split()[-1])
+    wait_for(lambda: not is_alive(child), 10)
+    assert {r.cell: r.status for r in read_records(out)} == {"good_seed0": DONE, "good-strict_seed0": DONE}
+    done = subprocess.run(
+        sweep_command(data, out, "--resume"),
+        env=environment(TOY_LOG=str(log)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "done    bad_seed1" in done.stdout and "6/6 cells" in done.stdout
+    names = [x.split()[:2] for x in log.read_text().splitlines()]
+    assert names == [["good", "0"], ["bad", "0"], ["bad", "0"], ["good", "1"], ["bad", "1"]]
+    records = {r.cell: r for r in read_records(out)}
+    assert len(records) == 6 and all(r.status == DONE for r in records.values())
+    assert records["good_seed0"].metrics["map50_95"] > records["bad_seed0"].metrics["map50_95"]
+    assert records["good_seed0"].metrics["accuracy"] > records["good-strict_seed0"].metrics["accuracy"]
+    r = records["good_seed1"]
+    assert r.images == {"train": 8, "val": 4} and r.environment["source"] == read_sweep(out).environment["source"]
+    assert r.memory["train_rss"] > 100 and r.seconds["total"] > r.seconds["train"] and r.parameters == 16
+    with (out / "comparisons.csv").open() as f:
+        row = next(csv.DictReader(f))
+    assert (row["a"], row["b"], row["metric"]) == ("good", "bad", "map50_95") and float(row["diff"]) > 0
+
+
+@pytest.mark.slow
+def test_failures_and_kills_of_a_cell_are_recorded_and_the_sweep_goes_on(data, tmp_path):
+    out = tmp_path / "sweep"
+    command = sweep_command(data, out, "--folds", "2")
+    command[command.index("0,1")] = "3"
+    done = subprocess.run(command, env=environment(TOY_FAIL="bad:kill"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    records = {r.cell: r for r in read_records(out)}
+    assert records["bad_seed3_fold0"].error.startswith("the process was ended by SIGKILL")
+    assert records["good_seed3_fold1"].status == DONE and records["good_seed3_fold1"].patients == {"train": 6, "val": 6}
+    images = json.loads((out / "ground_truth.json").read_text())["images"]
+    assert len(images) == 12 and {x["fold"] for x in images} == {0, 1}
+    command.append("--resume")
+    done = subprocess.run(command, env=environment(TOY_FAIL="bad:raise"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "failed: bad_seed3_fold0: RuntimeError: the toy is broken" in done.stderr
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (out / "summary.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    assert {r["n"] for r in rows if r["metric"] == "map50_95" and r["class"] == "all"} == {"1"}
+
+
+@pytest.mark.slow
+def test_a_cell_refuses_another_environment(data, tmp_path, monkeypatch):
+    out = tmp_path / "sweep"
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    assert run_sweep(options(data, out, models=["toy:GOOD"], seeds=[0])) == 0
+    (Path(data).parent / "labels" / "val" / "v0.txt").write_text("1 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(processes.EnvironmentDiffersError, match="The data has changed since the sweep was begun"):
+        processes.run_job(out, read_sweep(out), Job(("good",), 1, None))
+    assert [r.cell for r in read_records(out)] == ["good_seed0"]
+
+
+@pytest.mark.slow
+def test_equal_seeds_of_a_real_model_give_equal_results(tiny, tmp_path):
+    outs = [tmp_path / "first", tmp_path / "second"]
+    for out in outs:
+        done = run(
+            [
+                *(
+                    *SCRIPT,
+                    "--data",
+                    str(tiny),
+                    "--patient",
+                    "(.*)",
+                    "--models",
+                    "yolov8n",
+                    "--seeds",
+                    "4",
+                    "--epochs",
+                    "2",
+                ),
+                *(
+                    "--imgsz",
+                    "64",
+                    "--batch",
+                    "2",
+                    "--set",
+                    "warmup_epochs=0",
+                    "--latency-rounds",
+                    "1",
+                    "--out",
+                    str(out),
+                ),
+            ],
+            tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+    first, second = (read_records(out)[0] for out in outs)
+    assert first.confusion == second.confusion and first.metrics == second.metrics
+    files = [(out / "cells" / first.cell / "predictions.json").read_bytes() for out in outs]
+    assert files[0] == files[1] and len(files[0]) > 1000
+    assert json.loads((outs[0] / "latency.json").read_text())["models"]["yolov8n"]["median_ms"] > 0
+    assert not list(tiny.parent.rglob("*.cache"))  # nothing is left beside the user's data
+
+
+def test_the_toy_family_keeps_to_the_contract(data, tmp_path):
+    from yolospine_ultra.benchmark.cell import detect
+    from yolospine_ultra.benchmark.dataset import make_view, read_data
+
+    cell = make_view(read_data(data), None, tmp_path / "view")
+    detector = toy.FAMILY.load(toy.GOOD, None, cell, None)
+    assert len(detect(detector, cell.val)) == 4
+
+    class Reversed:
+        def detect(self, images):
+            return detector.detect(images)[::-1]
+
+    with pytest.raises(ValueError, match="in another order"):
+        detect(Reversed(), cell.val)

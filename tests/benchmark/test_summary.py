@@ -1,0 +1,142 @@
+"""Tables of a sweep whose records are made here, against values worked out apart."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from detections import make_findings
+from test_records import make_sweep
+
+from yolospine_ultra.benchmark.metrics import agreement, evaluate
+from yolospine_ultra.benchmark.records import (
+    DONE,
+    FAILED,
+    Record,
+    Truth,
+    cell_name,
+    read_truth,
+    write_json,
+    write_predictions,
+    write_record,
+    write_sweep,
+    write_truth,
+)
+from yolospine_ultra.benchmark.summary import write_tables
+from yolospine_ultra.evaluate.findings import ImageFindings
+
+NAMES = ["a", "b", "c", "d"]
+
+
+def spoil(found, seed):
+    """Detections of which half lie elsewhere."""
+    rng = np.random.default_rng(seed)
+    return [ImageFindings(x.name, x.boxes + 300 * (rng.random((len(x), 1)) < 0.5), x.classes, x.scores) for x in found]
+
+
+def make_folder(folder, folds=None, seeds=(0, 1, 2), failed=()):
+    """A sweep of two models; "bad" finds half of what "good" does. Returns its evaluations by cell."""
+    truth, _ = make_findings(16, 4, 0, absent=(3,))
+    where = [None if folds is None else (i // 2) % folds for i in range(16)]
+    write_sweep(folder, make_sweep(names=dict(enumerate(NAMES)), folds=folds))
+    write_truth(folder, Truth(truth, [x.name.split("_")[0] for x in truth], where), NAMES)
+    own = read_truth(folder)
+    made = {}
+    for seed in seeds:
+        _, found = make_findings(16, 4, 0, absent=(3,))
+        found = [ImageFindings(x.name, x.boxes + seed, x.classes, x.scores) for x in found]
+        for model, images in (("good", found), ("bad", spoil(found, seed))):
+            for fold in [None] if folds is None else range(folds):
+                cell, index = cell_name(model, seed, fold), own.of(fold)
+                known = {"dataset": "set", "model": model, "family": "toy", "scale": "n", "seed": seed, "fold": fold}
+                if cell in failed:
+                    write_record(folder, Record(cell, status=FAILED, error="e", **known))
+                    continue
+                some = [images[i] for i in index]
+                write_predictions(folder, cell, some, (index + 1).tolist())
+                e = made[cell] = evaluate([own.images[i] for i in index], some, NAMES, 0.25)
+                held = {"train_rss": 100.0, "train_cuda": None}
+                record = Record(
+                    cell, status=DONE, metrics=e.metrics, classes=e.classes, confusion=e.confusion.tolist(),
+                    seconds={"epoch": 2.0 + seed, "total": 9.0}, memory=held, parameters=7, **known,
+                )  # fmt: skip
+                write_record(folder, record)
+    return made
+
+
+def table(file):
+    with file.open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def find(rows, **wanted):
+    (row,) = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
+    return row
+
+
+def test_summary_over_seeds(tmp_path):
+    made = make_folder(tmp_path)
+    write_json(tmp_path / "latency.json", {"models": {"good": {"rounds_ms": [4.0, 6.0]}}})
+    write_tables(tmp_path)
+    rows = table(tmp_path / "summary.csv")
+    assert list(rows[0]) == ["dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high"]
+    values = [made[f"good_seed{s}"].metrics["map50_95"] for s in range(3)]
+    row = find(rows, model="good", metric="map50_95", **{"class": "all"})
+    assert float(row["mean"]) == pytest.approx(np.mean(values), rel=1e-5) and row["n"] == "3" and row["scale"] == "n"
+    half = 4.302653 * np.std(values, ddof=1) / math.sqrt(3)  # t of two degrees of freedom
+    assert float(row["ci_high"]) == pytest.approx(np.mean(values) + half, rel=1e-4)
+    row = find(rows, model="good", metric="map50", **{"class": "b"})
+    assert float(row["mean"]) == pytest.approx(
+        np.mean([made[f"good_seed{s}"].classes["b"]["map50"] for s in range(3)]), rel=1e-5
+    )
+    # a class without ground truth has nothing to average
+    row = find(rows, model="good", metric="map50_95", **{"class": "d"})
+    assert (row["n"], row["mean"], row["sd"]) == ("0", "", "")
+    assert find(rows, model="bad", metric="seconds_epoch", **{"class": "all"})["mean"] == "3"
+    assert find(rows, model="bad", metric="memory_train_cuda", **{"class": "all"})["mean"] == ""
+    assert find(rows, model="good", metric="latency_ms", **{"class": "all"})["mean"] == "5"
+
+
+def test_comparisons_are_paired_and_ranks_follow(tmp_path):
+    made = make_folder(tmp_path)
+    write_tables(tmp_path)
+    rows = table(tmp_path / "comparisons.csv")
+    assert list(rows[0]) == ["dataset", "a", "b", "metric", "diff", "ci_low", "ci_high"]
+    row = find(rows, metric="map50_95")
+    assert (row["a"], row["b"]) == ("good", "bad")
+    diff = np.mean(
+        [made[f"good_seed{s}"].metrics["map50_95"] - made[f"bad_seed{s}"].metrics["map50_95"] for s in range(3)]
+    )
+    assert float(row["diff"]) == pytest.approx(diff, abs=1e-4)
+    assert 0 < float(row["ci_low"]) < float(row["diff"]) < float(row["ci_high"])
+    ranked = table(tmp_path / "ranks.csv")
+    good, bad = (float(find(ranked, model=m, metric="map50_95")["mean_rank"]) for m in ("good", "bad"))
+    assert good + bad == pytest.approx(3) and good < 1.1
+    before = (tmp_path / "comparisons.csv").read_bytes()
+    write_tables(tmp_path)
+    assert (tmp_path / "comparisons.csv").read_bytes() == before
+
+
+def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
+    made = make_folder(tmp_path, folds=2, seeds=(0, 1), failed=("bad_seed1_fold1",))
+    write_tables(tmp_path)
+    rows = table(tmp_path / "summary.csv")
+    assert find(rows, model="good", metric="mcc", **{"class": "all"})["n"] == "2"
+    assert find(rows, model="bad", metric="mcc", **{"class": "all"})["n"] == "1"
+    # agreement is that of both folds together; the AP of a class is the mean of its folds
+    both = made["bad_seed0_fold0"].confusion + made["bad_seed0_fold1"].confusion
+    row = find(rows, model="bad", metric="macro_f1", **{"class": "all"})
+    assert float(row["mean"]) == pytest.approx(agreement(both)["macro_f1"], rel=1e-5)
+    row = find(rows, model="bad", metric="map50", **{"class": "a"})
+    expected = np.mean([made[f"bad_seed0_fold{f}"].classes["a"]["map50"] for f in range(2)])
+    assert float(row["mean"]) == pytest.approx(expected, rel=1e-5)
+    assert find(table(tmp_path / "ranks.csv"), model="good", metric="map50")["n"] == "1"
+
+
+def test_one_model_and_none(tmp_path):
+    make_folder(tmp_path, seeds=(0,), failed=("bad_seed0",))
+    write_tables(tmp_path)
+    assert table(tmp_path / "comparisons.csv") == []
+    assert {r["model"] for r in table(tmp_path / "summary.csv")} == {"good"}
+    row = find(table(tmp_path / "summary.csv"), metric="map50_95", **{"class": "all"})
+    assert row["n"] == "1" and row["sd"] == row["ci_low"] == ""
