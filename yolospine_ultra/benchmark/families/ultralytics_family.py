@@ -1,9 +1,11 @@
 """YOLO detectors of Ultralytics, and this package's own, which are Ultralytics models too.
 
 Stock models run through the installed plugin unchanged. All train with the same arguments (`Budget.recipe`) and predict
-with the host's own `predict`, because that is what a user gets: no several labels for one anchor point in stock YOLOs,
-other than in the host's `val`. YOLOv10 and YOLO26 have an end-to-end head besides the one that needs suppression; the
-host predicts with suppression unless told otherwise, hence their second rows, ``-nmsfree``.
+with the host's own `predict`, because that is what a user gets. It keeps the best class of an anchor point, where the
+host's `val` keeps every class above the threshold: nobody gets what `val` measures, but papers report it, and where one
+site has two labels it is more. Rows that end in ``-multilabel`` predict as `val` does. YOLOv10 and YOLO26 have an
+end-to-end head besides the one that needs suppression; the host predicts with suppression unless told otherwise, hence
+the rows ``-nmsfree``. These rows share the training of the row without the ending.
 
 Training never sees the evaluated images: the host insists on validating the last epoch and `best.pt`, and is given one
 training image for it. The weights are those after the last epoch.
@@ -17,13 +19,25 @@ from typing import Any
 
 import numpy as np
 import yaml
-from torch import nn
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils.nms import non_max_suppression
 
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry, settings
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 MIN_SCORE = 0.001
 MAX_FINDINGS = 300
+
+
+class MultiLabelPredictor(DetectionPredictor):
+    """The host's predictor with the suppression of its validator: every class of an anchor point is a candidate."""
+
+    def postprocess(self, preds: Any, img: Tensor, orig_imgs: list[np.ndarray], **kwargs: Any) -> list:
+        """Results of a batch."""
+        a = self.args
+        found = non_max_suppression(preds, a.conf, a.iou, multi_label=True, max_det=a.max_det)
+        return self.construct_results(found, img, orig_imgs, **kwargs)
 
 
 class UltralyticsDetector:
@@ -118,6 +132,8 @@ class UltralyticsFamily:
             facade.model = model
         facade.model.eval()
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
+        if arguments.pop("multi_label", False):
+            arguments["predictor"] = MultiLabelPredictor
         return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})
 
 
@@ -142,7 +158,8 @@ _VARIANTS = {
     "-v1": "the paper's V1: one stage, area attention, DFL",
     "-v33": "the paper's V3.3: DenseC2f with layer normalisation",
 }
-_NMSFREE = "End-to-end head, without suppression; weights shared with the row of the same name."
+_NMSFREE = "End-to-end head, without suppression; weights shared with the row without the ending."
+_MULTI = "Every class of an anchor point counts, as in the host's val; weights shared with the row without the ending."
 
 
 def _stock() -> list[ModelEntry]:
@@ -152,6 +169,7 @@ def _stock() -> list[ModelEntry]:
         for s in scales:
             row = {"family": "ultralytics", "build": {"yaml": f"{name}{s}.yaml"}, "scale": s}
             rows.append(ModelEntry(f"{name}{s}", **row, paper=paper if s == "m" else ""))
+            rows.append(ModelEntry(f"{name}{s}-multilabel", **row, predict={"multi_label": True}, note=_MULTI))
             if name in ("yolov10", "yolo26"):
                 rows.append(ModelEntry(f"{name}{s}-nmsfree", **row, predict={"nms": False}, note=_NMSFREE))
     return rows
@@ -167,7 +185,7 @@ def _own() -> list[ModelEntry]:
             paper = "YOLOspine" if (variant, s) == ("", "m") else ""
             rows.append(ModelEntry(name, **row, paper=paper, note=what))
             if not variant:
-                note = "hard NMS in place of Soft-NMS; weights shared with the row of the same name"
+                note = "hard NMS in place of Soft-NMS; weights shared with the row without the ending"
                 rows.append(ModelEntry(f"{name}-hardnms", **row, predict={"suppression": "hard"}, note=note))
     return rows
 
