@@ -272,9 +272,9 @@ def test_deep_nesting(tmp_path):
 def test_a_deflate_bomb_is_not_inflated(tmp_path, monkeypatch):
     import zlib
 
-    from yolospine_ultra.data.scans import dicom
+    from yolospine_ultra.data.scans import dicom_file
 
-    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", 10**6)
+    monkeypatch.setattr(dicom_file, "MAX_FILE_BYTES", 10**6)
     path = compress(tmp_path / "a.dcm", PIXELS, "DeflatedExplicitVRLittleEndian")
     data = path.read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")
@@ -286,10 +286,10 @@ def test_a_deflate_bomb_is_not_inflated(tmp_path, monkeypatch):
 
 def test_no_identity_is_read(tmp_path):
     """Nothing that a scan, its view or its header keeps has the patient's name or number."""
-    from yolospine_ultra.data.scans.dicom import _read
+    from yolospine_ultra.data.scans.dicom_file import read_file
 
     path = write_dicom(tmp_path / "a.dcm", PIXELS)
-    ds = _read(path)
+    ds, _ = read_file(path)
     assert "PatientName" not in ds and "PatientID" not in ds and "PatientBirthDate" not in ds
     scan, view = read_scan(path), read_view(path)
     kept = f"{vars(scan)}{vars(view)}{vars(view.place)}{ds}"

@@ -5,7 +5,7 @@
 imported when the first file of their kind is read.
 """
 
-from yolospine_ultra.data.scans.dicom import is_dicom
+from yolospine_ultra.data.scans.dicom_file import is_dicom
 from yolospine_ultra.data.scans.scan import Geometry, Scan, ScanError, mid_sagittal, sagittal, upright
 from yolospine_ultra.data.scans.view import (
     Place,

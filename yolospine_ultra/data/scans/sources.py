@@ -19,7 +19,8 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 from ultralytics.utils import LOGGER
 
-from yolospine_ultra.data.scans.dicom import is_dicom, read_headers, stack_series
+from yolospine_ultra.data.scans.dicom import read_headers, stack_series
+from yolospine_ultra.data.scans.dicom_file import is_dicom
 from yolospine_ultra.data.scans.scan import ScanError
 from yolospine_ultra.data.scans.view import View, read_view, scan_kind, suffix_kind, view_of
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from yolospine_ultra.data.scans.deep import is_deep, open_deep
-from yolospine_ultra.data.scans.dicom import is_dicom, open_dicom, open_series
+from yolospine_ultra.data.scans.dicom import open_dicom, open_series
+from yolospine_ultra.data.scans.dicom_file import is_dicom
 from yolospine_ultra.data.scans.scan import MAX_PLANE_PIXELS, Scan, ScanError, mid_sagittal, sagittal, upright
 from yolospine_ultra.data.scans.volume import open_metaimage, open_nifti
 from yolospine_ultra.data.scans.window import to_uint8

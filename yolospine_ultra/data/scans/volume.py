@@ -154,9 +154,12 @@ def _meta_pixels(path: Path, fields: dict[str, str], local: BinaryIO | None, siz
         return _inflate(path, local, size) if compressed else _read_exactly(path, local, size)
     name = fields["ElementDataFile"]
     beside = path.parent / name
-    if Path(name).name != name or name in {"LIST", ".", ".."} or "%" in name:
+    if Path(name).name != name or name in {"", "LIST", ".."} or "%" in name:
         raise ScanError(f"{path}: has its pixels in {name[:64]!r}; expected LOCAL or one file in the same folder.")
-    check_file(beside)
+    try:
+        check_file(beside)
+    except ScanError as e:
+        raise ScanError(f"{path}: its pixels cannot be read: {e}") from None
     with open(beside, "rb") as f:
         skip = int(fields.get("HeaderSize", "0"))
         if not -1 <= skip <= MAX_OFFSET:
