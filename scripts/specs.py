@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from ultralytics.utils import LOGGER
+
 from yolospine_ultra.benchmark.report.formats import FORMATS
 from yolospine_ultra.benchmark.report.spec_table import spec_table
 from yolospine_ultra.benchmark.specs import PAPER_MODELS, measure
@@ -41,6 +43,8 @@ def main() -> int:
     )
     shape.add_argument("--format", choices=list(FORMATS), default="md", help="of the table (default md)")
     args = parser.parse_args()
+    for handler in LOGGER.handlers:  # the host logs to standard output, where the table goes
+        handler.setStream(sys.stderr)
     try:
         _check(args)
         entries = select(args.models)

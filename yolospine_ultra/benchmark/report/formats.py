@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Column:
         better: 1 where more is better, -1 where less is, 0 where neither; the best measured value is set bold.
         signed: whether a plus sign is shown.
         printed: whether the column holds figures of the paper, which are never bold.
+        limits: of what the value can be; a shown interval is cut there (Student's t knows no limits), in CSV it is not.
     """
 
     label: str
@@ -36,6 +38,7 @@ class Column:
     better: int = 0
     signed: bool = False
     printed: bool = False
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def number(self, value: float) -> str:
         """A value as it is shown."""
@@ -80,7 +83,8 @@ def spread(column: Column, value: Estimate, dash: str = DASH) -> tuple[str, str]
     if value.low is None or value.high is None:
         return sd, ""
     between = " to " if column.signed else dash  # a dash before a sign is hard to read
-    return sd, f"{column.number(value.low)}{between}{column.number(value.high)}"
+    low, high = max(value.low, column.limits[0]), min(value.high, column.limits[1])
+    return sd, f"{column.number(low)}{between}{column.number(high)}"
 
 
 def markdown(table: Table) -> str:

@@ -26,11 +26,15 @@ SCREEN = 1.6  # CSS pixels a point: a figure of a page's width fills the screen'
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: `svg` bytes that stand in the page, or an `image` as a data URL; `caption` in words."""
+    """A figure of the page: an `svg` that stands in the page, or an `image` as a data URL; `caption` in words.
+
+    `folded` is the heading under which it is folded away, "" where it is not.
+    """
 
     caption: str
     svg: str = ""
     image: str = ""
+    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def render(**parts: Any) -> str:
     )
 
 
-def page_table(table: Table, ours: str | None) -> dict[str, Any]:
-    """A table as the template takes it; rows that begin with `ours` are marked."""
+def page_table(table: Table, ours: str | None, folded: bool = False) -> dict[str, Any]:
+    """A table as the template takes it; rows that begin with `ours` are marked, a `folded` one opens on a click."""
     texts = [is_text(table, i) for i in range(len(table.columns))]
     head = [{"label": c.label, "text": t, "printed": c.printed} for c, t in zip(table.columns, texts, strict=True)]
     rows = [
@@ -68,7 +72,8 @@ def page_table(table: Table, ours: str | None) -> dict[str, Any]:
         }
         for r, row in enumerate(table.rows)
     ]
-    return {"name": table.name, "title": table.title, "head": head, "rows": rows, "notes": table.notes}
+    about = {"name": table.name, "title": table.title, "notes": table.notes, "folded": folded}
+    return {**about, "head": head, "rows": rows}
 
 
 def _cell(value: Value, rule: Column, text: bool, best: bool) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
 from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 
 # Okabe and Ito 2008, without black: classes in their order
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
-SAME_SITE = 0.7  # IoU from which labels are written in one line
+COLOURS = ("#F0E442", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#E69F00", "#0072B2")
+SAME_SITE = 0.7  # IoU from which boxes are drawn one inside the other
+LINE = 0.028  # height of a line of words, relative to the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +138,10 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str], ours: str, baseli
             for axes in row:
                 axes.imshow(panel.pixels, cmap="gray", vmin=0, vmax=255)
                 axes.set_axis_off()
-            _draw(row[0], panel.truth, np.ones(len(panel.truth), bool), names)
+            _draw(row[0], panel.truth, np.ones(len(panel.truth), bool), names, len(panel.pixels))
             for axes, found in ((row[1], panel.ours), (row[2], panel.baseline)):
                 matched = match_by_class(panel.truth, found)
-                _draw(axes, found, np.isin(np.arange(len(found)), matched), names)
+                _draw(axes, found, np.isin(np.arange(len(found)), matched), names, len(panel.pixels))
                 for x1, y1, x2, y2 in panel.truth.boxes[matched < 0]:
                     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec="white", ls=":", lw=0.9))
             row[0].set_title(f"labels · {panel.why}", fontsize=7.5)
@@ -161,25 +162,34 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _draw(axes: Axes, found: ImageFindings, right: np.ndarray, names: Sequence[str]) -> None:
-    """Boxes in their class's colour; labels of one site stand in one line beside it."""
-    iou = iou_matrix(found.boxes, found.boxes)
-    left = list(range(len(found)))
+def _draw(axes: Axes, found: ImageFindings, right: np.ndarray, names: Sequence[str], height: int) -> None:
+    """Boxes in their class's colour; words of boxes at one height stand in one line beside them.
+
+    Args:
+        axes: with the image.
+        found: N findings.
+        right: (N,) bool, drawn solid; the others dashed.
+        names: of the classes.
+        height: of the image, pixels.
+    """
+    overlap = iou_matrix(found.boxes, found.boxes)
+    for i, box in enumerate(found.boxes):
+        depth = int((overlap[i, :i] >= SAME_SITE).sum())  # equal boxes stay apart
+        x1, y1, x2, y2 = box + np.array([1, 1, -1, -1]) * height / 240 * depth
+        axes.add_patch(
+            Rectangle(
+                (x1, y1), max(x2 - x1, 0), max(y2 - y1, 0), fill=False, lw=1.1,
+                ec=_colour(int(found.classes[i])), ls="-" if right[i] else "--",
+            )
+        )  # fmt: skip
+    middle = found.boxes[:, [1, 3]].mean(1)
+    left = [int(i) for i in np.argsort(middle, kind="stable")]
     while left:
-        site = [i for i in left if iou[left[0], i] >= SAME_SITE]
-        left = [i for i in left if i not in site]
-        for depth, i in enumerate(site):
-            x1, y1, x2, y2 = found.boxes[i] + np.array([1, 1, -1, -1]) * 1.6 * depth  # equal boxes stay apart
-            axes.add_patch(
-                Rectangle(
-                    (x1, y1), max(x2 - x1, 0), max(y2 - y1, 0), fill=False, lw=1.1,
-                    ec=_colour(int(found.classes[i])), ls="-" if right[i] else "--",
-                )
-            )  # fmt: skip
-        words = [_words(found, i, names) for i in site]
-        x, y = found.boxes[site, 2].max(), found.boxes[site][:, [1, 3]].mean()
+        line = [i for i in left if middle[i] - middle[left[0]] < LINE * height]
+        left = left[len(line) :]
         axes.text(
-            x + 3, y, "  ".join(words), fontsize=4.8, color="white", va="center", clip_on=True,
+            found.boxes[line, 2].max() + 3, middle[line].mean(), "  ".join(_words(found, i, names) for i in line),
+            fontsize=4.8, color="white", va="center", clip_on=True,
             bbox={"facecolor": "black", "alpha": 0.45, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
 

@@ -14,14 +14,16 @@ from contextlib import AbstractContextManager
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Estimate, Results
 from yolospine_ultra.benchmark.report.tables import MAP
 from yolospine_ultra.benchmark.summary import ALL
 
-OURS_COLOUR, OTHER_COLOUR = "#D55E00", "#0072B2"
+OURS_COLOUR, VARIANT_COLOUR, OTHER_COLOUR = "#D55E00", "#E69F00", "#0072B2"
 INK, PALE = "#1b1b1b", "#b8b8b8"  # text and lines; the page replaces them by its own, light or dark
 WIDTH = 7.2  # inches, a page's width
 
@@ -41,12 +43,12 @@ def style() -> AbstractContextManager:
 
 
 def save(figure: Figure, form: str) -> bytes:
-    """A figure's bytes: "svg" for the page, transparent; "pdf" and "png" for documents, on white."""
+    """A figure's bytes: "svg" and "webp" for the page, "pdf" and "png" for documents; all but "svg" on white."""
     out = io.BytesIO()
-    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same figure, the same bytes
     with style():
         figure.savefig(
-            out, format=form, dpi=200, bbox_inches="tight", metadata=dates[form],
+            out, format=form, dpi=200, bbox_inches="tight", metadata=dates.get(form),
             facecolor="none" if form == "svg" else "white",
         )  # fmt: skip
     return out.getvalue()
@@ -75,7 +77,7 @@ def class_bars(results: Results, roles: Roles) -> Figure:
     """mAP50-95 of every model, a panel a class and one for all, with 95% intervals; models in one order throughout."""
     names = [ALL, *results.sweep.names.values()]
     labelled = [n for n in names if any(results.value(m, MAP, n) for m in roles.ranked)]
-    across = min(4, len(labelled))
+    across = _across(len(labelled), 4)
     down = -(-len(labelled) // across)
     with style():
         figure = Figure(figsize=(WIDTH, down * (0.55 + 0.17 * len(roles.ranked))), layout="constrained")
@@ -90,8 +92,14 @@ def class_bars(results: Results, roles: Roles) -> Figure:
                 axes.set_xlabel("mAP50-95, %")
                 axes.tick_params(labelbottom=True)
         highest = max(_reach(results.value(m, MAP, n)) for m in roles.ranked for n in labelled)
+        grid.flat[0].xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
         grid.flat[0].set_xlim(0, min(100.0, 100 * highest * 1.03) or 1)
     return figure
+
+
+def _across(panels: int, most: int) -> int:
+    """Columns of a grid of panels: the number that leaves the fewest places empty, the greater of equals."""
+    return min(range(min(panels, most), 1, -1), key=lambda k: -panels % k, default=1)
 
 
 def _reach(value: Estimate | None) -> float:
@@ -99,54 +107,75 @@ def _reach(value: Estimate | None) -> float:
     return 0.0 if value is None else max(value.mean, value.high or 0.0)
 
 
-def confusion(results: Results, models: Sequence[str]) -> Figure:
-    """Confusion matrices with background, all cells of a model added up; colour and number are shares of a row."""
+def confusion(results: Results, models: Sequence[str], counts: bool = True) -> Figure:
+    """Confusion matrices with background, all cells of a model added up; colour and number are shares of a row.
+
+    Args:
+        results: the sweep.
+        models: which.
+        counts: whether the number of boxes stands below the share; three matrices a row instead of two without.
+    """
     labels = [*results.sweep.names.values(), "background"]
-    side = len(labels)
-    across = min(2, len(models))
+    across = 2 if counts else 3
     down = -(-len(models) // across)
     with style():
-        each = WIDTH / 2
-        figure = Figure(figsize=(each * across, each * 0.95 * down), layout="constrained")
+        each = WIDTH / across
+        figure = Figure(figsize=(WIDTH, each * 0.98 * down), layout="constrained")
         grid = figure.subplots(down, across, squeeze=False)
         for axes in grid.flat[len(models) :]:
             axes.set_axis_off()
-        for axes, model in zip(grid.flat, models, strict=False):
-            counts = np.sum([r.confusion for r in results.of(model) if r.confusion], axis=0)
-            rows = counts.sum(1, keepdims=True)
-            shares = np.divide(counts, rows, out=np.full((side, side), np.nan), where=rows > 0)
-            axes.imshow(np.ma.masked_invalid(shares), cmap="cividis_r", vmin=0, vmax=1)
-            for y, x in np.ndindex(side, side):
-                if counts[y, x]:
-                    ink = "white" if shares[y, x] > 0.55 else "black"
-                    text = f"{100 * shares[y, x]:.0f}\n({counts[y, x]})"
-                    axes.text(x, y, text, ha="center", va="center", fontsize=5.5, color=ink, linespacing=0.95)
+        for i, (axes, model) in enumerate(zip(grid.flat, models, strict=False)):
+            matrix = np.sum([r.confusion for r in results.of(model) if r.confusion], axis=0)
+            _matrix(axes, matrix, labels, counts)
             axes.set_title(model, fontweight="bold")
-            axes.set_xticks(range(side), labels, rotation=45, ha="right", rotation_mode="anchor")
-            axes.set_yticks(range(side), labels)
             axes.set_xlabel("predicted")
-            axes.set_ylabel("labelled")
-            axes.tick_params(length=0)
-            axes.spines[:].set_visible(False)
+            if i % across == 0:
+                axes.set_ylabel("labelled")
+            else:
+                axes.set_yticklabels([])
     return figure
 
 
+def _matrix(axes: Axes, matrix: np.ndarray, labels: Sequence[str], counts: bool) -> None:
+    """One matrix: the more of a row, the more opaque the blue, so that it reads on light and on dark."""
+    rows = matrix.sum(1, keepdims=True)
+    shares = np.divide(matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
+    colours = np.concatenate([np.broadcast_to(to_rgb(OTHER_COLOUR), (*shares.shape, 3)), shares[..., None]], -1)
+    axes.imshow(colours)
+    for y, x in zip(*np.nonzero(matrix), strict=True):
+        text = f"{100 * shares[y, x]:.0f}" + (f"\n({matrix[y, x]})" if counts else "")
+        ink = "#ffffff" if shares[y, x] > 0.5 else INK
+        axes.text(x, y, text, ha="center", va="center", fontsize=5.5, color=ink, linespacing=1.0)
+    for y in np.flatnonzero(rows == 0):
+        axes.text((len(labels) - 1) / 2, y, "not labelled in these images", ha="center", va="center", fontsize=5.5)
+    places = range(len(labels))
+    axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, labels)
+    axes.set_xticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+    axes.grid(which="minor")
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+
+
 def rank_plot(results: Results, roles: Roles) -> Figure:
-    """Mean rank of every ranked model with its 95% interval, the best on top."""
-    found = {m: results.ranks[m, MAP] for m in roles.ranked if (m, MAP) in results.ranks}
+    """Mean rank of every model with its 95% interval, the best on top; variants of ours in orange."""
+    found = {m: results.ranks[m, MAP] for m in results.models if (m, MAP) in results.ranks}
     models = sorted(found, key=lambda m: found[m].mean)
     with style():
         figure = Figure(figsize=(WIDTH * 0.75, 0.7 + 0.2 * len(models)), layout="constrained")
         axes = figure.subplots()
         for y, model in enumerate(models):
-            colour = OURS_COLOUR if model == roles.ours else OTHER_COLOUR
+            variant = VARIANT_COLOUR if model in roles.ablations else OTHER_COLOUR
+            colour = OURS_COLOUR if model == roles.ours else variant
             rank = found[model]
             if rank.low is not None and rank.high is not None:
                 axes.plot([rank.low, rank.high], [y, y], color=colour, linewidth=2, alpha=0.75, solid_capstyle="round")
             axes.plot(rank.mean, y, "o", color=colour, markersize=5)
         axes.set_yticks(range(len(models)), models)
         axes.set_ylim(len(models) - 0.4, -0.6)
-        axes.set_xlim(0.7, max(len(models), 2) + 0.3)
+        axes.set_xlim(0.7, len(models) + 0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("mean rank by mAP50-95 (1 is best), 95% interval")
         axes.grid(axis="x")
         axes.tick_params(length=0)
@@ -174,6 +203,9 @@ def cost_plot(results: Results, roles: Roles) -> Figure | None:
             axes.plot(flops, 100 * value.mean, "o", color=colour, markersize=5)
             axes.annotate(model, (flops, 100 * value.mean), (5, 3), textcoords="offset points", fontsize=7)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(f"GFLOPs of an image at {results.sweep.budget['imgsz']} px (2 x MACs), log scale")
         axes.set_ylabel("mAP50-95, %")
         axes.grid()

@@ -27,7 +27,7 @@ def spec_table(content: Mapping[str, Any], entries: Mapping[str, ModelEntry], pa
     """
     columns = [
         Column("model"), Column("parameters, M", 2, 1e-6), Column("fused, M", 2, 1e-6), Column("GFLOPs", 1, 1e-9),
-        Column("fused GFLOPs", 1, 1e-9), Column("regions of stage 2", 0),
+        Column("fused GFLOPs", 1, 1e-9), Column("regions pooled", 0),
     ]  # fmt: skip
     timed = content["rounds"] > 0
     if timed:

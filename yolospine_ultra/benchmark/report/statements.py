@@ -71,7 +71,7 @@ def not_supported(results: Results, roles: Roles) -> list[str]:
     budget, cells = results.sweep.budget, {m: results.value(m).n for m in roles.ranked}
     if cells:
         fewest = min(cells.values())
-        seeds = _count(fewest, "seed") + ("" if fewest == max(cells.values()) else f" to {max(cells.values())}")
+        seeds = count(fewest, "seed") + ("" if fewest == max(cells.values()) else f" to {max(cells.values())}")
         made.append(
             f"{seeds} a model: no interval over seeds can be given."
             if fewest < 2
@@ -80,16 +80,16 @@ def not_supported(results: Results, roles: Roles) -> list[str]:
     patients = max((r.patients.get("val", 0) for r in results.records), default=0)
     if patients:
         made.append(
-            f"One data set, {results.sweep.dataset}, {_count(patients, 'patient')} evaluated a training: another may "
+            f"One data set, {results.sweep.dataset}, {count(patients, 'patient')} evaluated a training: another may "
             "order the models otherwise."
         )
     made.append(
-        f"A budget of {_count(budget['epochs'], 'epoch')} at {budget['imgsz']} px from scratch: longer training or "
+        f"A budget of {count(budget['epochs'], 'epoch')} at {budget['imgsz']} px from scratch: longer training or "
         "pre-trained weights may order them otherwise."
     )
     rare = _rare(results)
     if rare:
-        counts = [f"{name} ({_count(k, 'labelled box', 'labelled boxes')})" for name, k in rare]
+        counts = [f"{name} ({count(k, 'labelled box', 'labelled boxes')})" for name, k in rare]
         made.append(f"{_list(counts)}: figures of so rare a class mean little.")
     absent = [n for n in results.sweep.names.values() if roles.ranked and not _has(results, roles, n)]
     if absent:
@@ -123,7 +123,7 @@ def _rare(results: Results) -> list[tuple[str, int]]:
     return made
 
 
-def _count(n: int, one: str, many: str = "") -> str:
+def count(n: int, one: str, many: str = "") -> str:
     """A number with its noun."""
     return f"{n} {one if n == 1 else many or one + 's'}"
 

@@ -17,7 +17,7 @@ from yolospine_ultra.benchmark.report.source import Comparison, Estimate, Result
 MAP = "map50_95"
 PAPER_NOTE = "Columns marked 'paper' hold what the paper prints: its own data, m scale, 200 epochs. Not measured here."
 SPREAD_NOTE = (
-    "Each value: mean ± sd over n trainings, (95% interval). Bold: the best mean, which is no claim by itself."
+    "Each value: mean ± sd over n seeds, with its 95% interval over seeds. Bold: best mean, by itself no claim."
 )
 EMPTY_NOTE = f"{DASH}: not defined on this data, such as a class without a labelled box, or not measured."
 
@@ -37,7 +37,7 @@ OVERLAP = (
 
 def percent(label: str, better: int = 1, signed: bool = False, printed: bool = False) -> Column:
     """A column of shares shown as percent."""
-    return Column(label, 1, 100.0, better, signed, printed)
+    return Column(label, 1, 100.0, better, signed, printed, (-1.0, 1.0) if signed else (0.0, 1.0))
 
 
 def classwise(results: Results, roles: Roles, paper: bool = False) -> Table:
@@ -60,7 +60,11 @@ def classwise(results: Results, roles: Roles, paper: bool = False) -> Table:
 def agreement(results: Results, roles: Roles, paper: bool = False, matched: bool = False) -> Table:
     """Accuracy, F1, kappa and MCC, with background for what was missed or false, or of matched boxes only."""
     prefix = "matched_" if matched else ""
-    columns = [Column("model"), Column("n", 0), *(Column(label, 3, better=1) for _, label in AGREEMENT)]
+    columns = [
+        Column("model"),
+        Column("n", 0),
+        *(Column(label, 3, better=1, limits=_limits(k)) for k, label in AGREEMENT),
+    ]
     paper = paper and has_row(results, roles)
     if paper:
         columns += [Column(f"paper: {label}", 3, printed=True) for _, label in AGREEMENT]
@@ -79,6 +83,11 @@ def agreement(results: Results, roles: Roles, paper: bool = False, matched: bool
     return Table(
         "agreement_matched" if matched else "agreement", title, tuple(columns), tuple(rows), _notes(notes, paper)
     )
+
+
+def _limits(metric: str) -> tuple[float, float]:
+    """What a measure of agreement can be."""
+    return (-1.0, 1.0) if metric in ("kappa", "mcc") else (0.0, 1.0)
 
 
 def overlap(results: Results, roles: Roles) -> Table:
@@ -113,18 +122,23 @@ def _notes(notes: list[str], paper: bool) -> tuple[str, ...]:
     return tuple(notes + ([PAPER_NOTE] if paper else []))
 
 
-def ranks(results: Results, roles: Roles) -> Table:
-    """Mean rank by mAP50-95, 1 is best."""
-    columns = (Column("model"), Column("n", 0), Column("mean rank", 2, better=-1))
-    found = {m: results.ranks[m, MAP] for m in roles.ranked if (m, MAP) in results.ranks}
+def ranks(results: Results) -> Table:
+    """Mean rank by mAP50-95 of every model, 1 is best."""
+    columns = (Column("model"), Column("n", 0), Column("mean rank", 1, better=-1))
+    found = {m: results.ranks[m, MAP] for m in results.models if (m, MAP) in results.ranks}
     rows = tuple((m, float(found[m].n), found[m]) for m in sorted(found, key=lambda m: found[m].mean))
-    return Table("ranks", "Mean rank by mAP50-95", columns, rows, ("1 is best; (95% interval).",))
+    notes = (f"1 is best of {len(rows)}. Mean and 95% interval over resamples of the patients, n seeds.",)
+    return Table("ranks", "Mean rank by mAP50-95", columns, rows, notes)
 
 
-def beats(results: Results, roles: Roles, metric: str = MAP) -> Table:
-    """Which difference between two models the data support."""
-    columns = (Column("A"), Column("B"), Column("A minus B", 1, 100.0, signed=True), Column("supported"))
-    shown = [_winner_first(c) for c in results.comparisons if c.metric == metric and {c.a, c.b} <= set(roles.ranked)]
+def beats(results: Results, roles: Roles, others: bool = False) -> Table:
+    """Which difference between two models the data support: of ours to each, or, `others`, of all the others."""
+    columns = (Column("A"), Column("B"), percent("A minus B", 0, signed=True), Column("supported"))
+    shown = [
+        _winner_first(c)
+        for c in results.comparisons
+        if c.metric == MAP and {c.a, c.b} <= set(roles.ranked) and (roles.ours not in (c.a, c.b)) == others
+    ]
     order = {m: i for i, m in enumerate(roles.ranked)}
     shown.sort(key=lambda c: (order[c.a], order[c.b]))
     rows = tuple((c.a, c.b, Estimate(c.diff, None, c.low, c.high), verdict(c)) for c in shown)
@@ -132,7 +146,8 @@ def beats(results: Results, roles: Roles, metric: str = MAP) -> Table:
         "Percentage points of mAP50-95 with the 95% interval of a paired bootstrap over patients. 'A beats B' where "
         "the interval leaves out zero; intervals are not corrected for the number of comparisons.",
     )
-    return Table("comparisons", "A beats B", columns, rows, notes)
+    name, title = ("comparisons_others", "A beats B, the other models") if others else ("comparisons", "A beats B")
+    return Table(name, title, columns, rows, notes)
 
 
 def _winner_first(c: Comparison) -> Comparison:

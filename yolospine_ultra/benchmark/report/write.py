@@ -21,6 +21,9 @@ from yolospine_ultra.benchmark.report.roles import Roles, assign_roles
 from yolospine_ultra.benchmark.report.source import Results, read_results
 from yolospine_ultra.data.atomic import AtomicPath
 
+# parts of the page that open on a click
+FOLDED = {"comparisons_others": "A beats B, the other models", "confusion_others": "Confusion of the other models"}
+
 
 @dataclass(frozen=True)
 class Written:
@@ -100,8 +103,9 @@ def _tables(results: Results, roles: Roles, proofs: Sequence[Results], paper: bo
     """Every table that has a row."""
     made = [
         tables.classwise(results, roles, paper),
-        tables.ranks(results, roles),
+        tables.ranks(results),
         tables.beats(results, roles),
+        tables.beats(results, roles, others=True),
         tables.agreement(results, roles, paper),
         tables.agreement(results, roles, matched=True),
         tables.overlap(results, roles),
@@ -124,7 +128,7 @@ def _figures(
             plots.class_bars(results, roles),
             "mAP50-95 by class, mean over trainings with 95% interval; models in the order of their overall mean.",
         )
-    if any((m, tables.MAP) in results.ranks for m in roles.ranked):
+    if results.ranks:
         made["ranks"] = plots.rank_plot(results, roles), "Mean rank by mAP50-95 with 95% interval; 1 is best."
     if (cost := plots.cost_plot(results, roles)) is not None:
         made["cost"] = cost, "mAP50-95 against operations."
@@ -137,7 +141,7 @@ def _figures(
         )
     others = [m for m in roles.ranked if m not in shown and any(r.confusion for r in results.of(m))]
     if others:
-        made["confusion_others"] = plots.confusion(results, others), "The same for the other models."
+        made["confusion_others"] = plots.confusion(results, others, counts=False), "The same for the other models."
     if images is not None and roles.ours and roles.baseline:
         panels = make_panels(results, roles, Path(images), problems)
         if panels:
@@ -161,12 +165,12 @@ def _page(
     """The HTML page."""
 
     def part(key: str, title: str, names: Sequence[str], plot_names: Sequence[str] = ()) -> Section:
-        chosen = [page_table(made[n], roles.ours) for n in names if n in made]
+        chosen = [page_table(made[n], roles.ours, n in FOLDED) for n in names if n in made]
         return Section(key, title, chosen, [_picture(n, *figures[n]) for n in plot_names if n in figures])
 
     parts = [
         part("accuracy", "Class-wise mAP50-95", ["classwise"], ["classes"]),
-        part("differences", "Which model beats which", ["comparisons", "ranks"], ["ranks"]),
+        part("differences", "Which model beats which", ["comparisons", "comparisons_others", "ranks"], ["ranks"]),
         part("agreement", "Agreement with the labels", ["agreement", "agreement_matched", "overlap"]),
         part("confusion", "Confusion matrices", [], ["confusion", "confusion_others"]),
         part("images", "Images", [], ["panels"]),
@@ -194,8 +198,8 @@ def _page(
 def _picture(name: str, figure: Figure, caption: str) -> Picture:
     """A figure for the page: photographs as pictures, plots as SVG."""
     if name == "panels":
-        return Picture(caption, image=data_url(plots.save(figure, "png"), "png"))
-    return Picture(caption, svg=inline_svg(plots.save(figure, "svg"), name))
+        return Picture(caption, image=data_url(plots.save(figure, "webp"), "webp"))
+    return Picture(caption, svg=inline_svg(plots.save(figure, "svg"), name), folded=FOLDED.get(name, ""))
 
 
 def _models(results: Results, paper: bool) -> Table:

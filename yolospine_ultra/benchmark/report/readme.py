@@ -1,0 +1,90 @@
+"""Tables of a README, made from committed sweeps between two comments that name the sweep.
+
+    <!-- benchmark results/spider-lumbar -->
+    ...everything here is made anew...
+    <!-- /benchmark -->
+
+Written for this project. The same text on every machine, so that a check can compare it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolospine_ultra.benchmark.report.formats import Column, Table, Value, markdown, markdown_text
+from yolospine_ultra.benchmark.report.roles import Roles, assign_roles
+from yolospine_ultra.benchmark.report.source import Estimate, Results, read_results
+from yolospine_ultra.benchmark.report.statements import count, headline
+from yolospine_ultra.benchmark.report.tables import percent
+
+BLOCK = re.compile(
+    r"(?P<open><!-- benchmark (?P<sweep>[^\s>]+) -->\n)(?P<body>.*?)(?P<close><!-- /benchmark -->)", re.S
+)
+
+
+def fill_blocks(text: str, root: Path) -> str:
+    """A README's text with every block made anew.
+
+    Args:
+        text: the README.
+        root: folder that the sweeps' paths are relative to.
+
+    Raises:
+        ValueError: no block, an opening comment without its end, or a sweep that cannot be used.
+        FileNotFoundError: a sweep that is not there.
+    """
+    found = BLOCK.findall(text)
+    if not found or len(found) != text.count("<!-- benchmark "):
+        raise ValueError(
+            f"{text.count('<!-- benchmark ')} blocks begin and {len(found)} are whole; expected at least one "
+            "'<!-- benchmark results/SWEEP -->' with a '<!-- /benchmark -->' on a line below."
+        )
+    return BLOCK.sub(lambda m: m["open"] + readme_block(root / m["sweep"], m["sweep"]) + m["close"], text)
+
+
+def readme_block(folder: Path, link: str) -> str:
+    """The text of a block: protocol, what the statistics say, the main table.
+
+    Args:
+        folder: of the sweep.
+        link: its path as the README links it.
+
+    Raises:
+        ValueError, FileNotFoundError: see `fill_blocks`.
+    """
+    results = read_results(folder)
+    roles = assign_roles(results)
+    budget = results.sweep.budget
+    seeds = sorted({r.seed for r in results.records})
+    about = (
+        f"[{results.sweep.dataset}]({link}): {count(len(seeds), 'seed')}, {count(budget['epochs'], 'epoch')} at "
+        f"{budget['imgsz']} px from scratch, the same data and schedule for all. Mean ± sd over seeds (95% interval)."
+    )
+    parts = [about, headline(results, roles), markdown(main_table(results, roles)).rstrip()]
+    if results.problems:
+        parts.append(f"Left out: {markdown_text(' '.join(results.problems))}")
+    return "\n\n".join(parts) + "\n"
+
+
+def main_table(results: Results, roles: Roles) -> Table:
+    """Accuracy, difference to ours and cost, a row a model; ablations below the models that are ranked."""
+    columns = [Column("model"), percent("mAP50-95"), percent("mAP50"), Column("macro F1", 3, 1, 1, limits=(0.0, 1.0))]
+    if roles.ours:
+        columns.append(percent("ours minus it, points", better=0, signed=True))
+    columns += [Column("parameters, M", 2, 1e-6), Column("GFLOPs", 1, 1e-9), Column("latency, ms", 0)]
+    models: Sequence[str] = [*roles.ranked, *(m for m in roles.ablations if m not in roles.ranked)]
+    rows = []
+    for model in models:
+        row: list[Value] = [model, *(results.value(model, k) for k in ("map50_95", "map50", "macro_f1"))]
+        if roles.ours:
+            c = results.comparison(roles.ours, model)
+            row.append(Estimate(c.diff, None, c.low, c.high) if c else None)
+        parameters, latency = results.value(model, "parameters"), results.latency.get(model)
+        row.append(parameters.mean if parameters else None)
+        row.append(results.specs.get(model, {}).get("flops"))
+        row.append(float(latency["median_ms"]) if latency else None)
+        rows.append(tuple(row))
+    notes = ("Differences: paired bootstrap over patients; none is shown where the interval holds zero.",)
+    return Table("main", "Main table", tuple(columns), tuple(rows), notes if roles.ours else ())
