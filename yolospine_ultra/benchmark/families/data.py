@@ -153,5 +153,5 @@ def read_input(file: Path, imgsz: int, channels: int) -> tuple[torch.Tensor, tup
     if image is None:
         raise ValueError(f"{file} cannot be read as an image; expected a file that OpenCV decodes.")
     boxed = LetterBox((imgsz, imgsz))(image=image)
-    boxed = boxed.reshape(imgsz, imgsz, channels)[..., ::-1].transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(boxed))[None].float() / 255, image.shape[:2]
+    planes = boxed.reshape(imgsz, imgsz, channels)[..., ::-1].transpose(2, 0, 1)
+    return torch.from_numpy(planes.copy())[None].float() / 255, image.shape[:2]
