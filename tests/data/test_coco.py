@@ -43,7 +43,7 @@ def datasets(draw):
 
 
 @given(datasets())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_there_and_back_moves_no_box_by_a_millionth_of_a_pixel(tmp_path_factory, entries):
     coco = json.loads(json.dumps(make_coco(entries, NAMES), allow_nan=False))
     tables, names, problems = coco_to_yolo(coco)
@@ -159,6 +159,45 @@ def test_what_is_wrong_in_coco_is_named_and_the_rest_stays(change, kind):
     assert [r[0] for r in tables["a.png"].tolist()][-1] == 1 and list(tables) == ["a.png"]
 
 
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 9)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(["a.png", "x"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=4,
+)
+_IMAGES = st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "file_name", "width", "height"), _JSON))
+_BOXES = st.lists(st.integers(-3, 9) | st.floats(), min_size=3, max_size=5) | _JSON
+_ANNOTATIONS = st.fixed_dictionaries(
+    {}, optional={"id": _JSON, "image_id": _JSON, "category_id": _JSON, "bbox": _BOXES, "iscrowd": _JSON}
+)
+_CATEGORIES = st.fixed_dictionaries({}, optional={"id": _JSON, "name": _JSON})
+_SOUND = {"id": 1, "file_name": "ok.png", "width": 9, "height": 9}
+
+
+@given(
+    st.lists(_IMAGES | _JSON | st.just(_SOUND), max_size=4),
+    st.lists(
+        _ANNOTATIONS | _JSON | st.builds(lambda b: {"image_id": 1, "category_id": 1, "bbox": b}, _BOXES), max_size=5
+    ),
+    st.lists(_CATEGORIES | _JSON | st.just({"id": 1, "name": "DDD"}), max_size=4),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_json_makes_it_fail_and_what_it_keeps_is_sound(images, annotations, categories):
+    coco = {"images": images, "annotations": annotations, "categories": categories}
+    for classes in (None, {"DDD": 0}):
+        tables, names, problems = coco_to_yolo(coco, classes)
+        assert len(tables) + sum(p.file.startswith("image ") for p in problems) == len(images)
+        kept = sum(map(len, tables.values()))
+        left_out = sum(p.file.startswith("annotation ") and p.kind != "overhang" for p in problems)
+        assert kept + left_out == len(annotations)
+        for rows in tables.values():
+            assert np.isfinite(rows).all() and (rows[:, 3:] > 0).all() and set(rows[:, 0]) <= set(range(len(names)))
+
+
 def test_classes_by_name():
     coco = make_coco(
         [("a.png", (100, 100), np.array([[0, 0.3, 0.3, 0.1, 0.1], [1, 0.6, 0.6, 0.1, 0.1]]))], ["LDB", "x"]
@@ -213,8 +252,8 @@ def script(monkeypatch, capsys, tmp_path):
 def test_command_there_and_back(tmp_path, script):
     data = write_dataset(tmp_path / "yolo", images=3)
     (tmp_path / "yolo" / "labels" / "val" / "0.txt").write_text("")
-    done = run([sys.executable, SCRIPT, "to-coco", str(data), "--out", "coco"], tmp_path)
-    assert done.returncode == 0 and "val: 2 images" in done.stdout, done.stderr
+    code, out, err = script("to-coco", data, "--out", "coco")
+    assert code == 0 and "val: 2 images" in out, err
     images = tmp_path / "yolo" / "images" / "val"
     args = ["to-yolo", "coco/val.json", "--out", "back", "--split", "val", "--images", images]
     code, out, err = script(*args)
@@ -227,6 +266,14 @@ def test_command_there_and_back(tmp_path, script):
     assert not problems and again == read_coco(tmp_path / "coco" / "val.json")
     code, _, err = script(*args)
     assert code == 2 and err.count("\n") == 1 and "exists" in err
+
+
+@pytest.mark.slow
+def test_the_command_in_a_process_of_its_own(tmp_path):
+    data = write_dataset(tmp_path / "yolo", images=3)
+    done = run([sys.executable, SCRIPT, "to-coco", str(data), "--out", "coco"], tmp_path)
+    assert done.returncode == 0 and "train: 3 images" in done.stdout, done.stderr
+    assert {f.name for f in (tmp_path / "coco").iterdir()} == {"train.json", "val.json"}
 
 
 def test_the_command_refuses_what_is_no_coco(tmp_path, script):

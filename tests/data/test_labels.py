@@ -104,7 +104,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_content_makes_it_fail_and_what_it_keeps_is_sound(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("labels") / "a.txt"
     file.write_bytes(content)
@@ -114,7 +114,7 @@ def test_no_content_makes_it_fail_and_what_it_keeps_is_sound(tmp_path_factory, c
 
 
 @given(st.lists(st.lists(st.floats(-0.2, 1.2) | st.sampled_from([0.0, 1.0]), min_size=4, max_size=4), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_row_is_kept_or_named(tmp_path_factory, boxes):
     file = tmp_path_factory.mktemp("labels") / "a.txt"
     file.write_text("".join(f"{k % 6} " + " ".join(map(repr, box)) + "\n" for k, box in enumerate(boxes)))

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
 import runpy
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from conftest import REPO, run
 
 from yolospine_ultra.data.labels import read_label_folder
@@ -62,6 +65,7 @@ def test_published_tables_agree_with_each_other():
     assert sum(PUBLISHED_TOTAL.values()) == 8991 and sum(PUBLISHED_IMAGES.values()) == 1038
 
 
+@pytest.mark.slow
 def test_a_full_download_deviates_in_nothing_and_its_order_is_recognised(tmp_path):
     source = write_download(tmp_path / "in", PUBLISHED_IMAGES, PUBLISHED_LABELS, order="config")
     report = prepare_mendeley(source, tmp_path / "out", seed=1)
@@ -175,7 +179,12 @@ def test_a_flat_folder_with_unknown_names(tmp_path):
     for k in range(10):
         (tmp_path / "in" / "data" / "images" / f"scan{k}.png").write_bytes(png(k))
         (tmp_path / "in" / "data" / "labels" / f"scan{k}.txt").write_text("1 0.5 0.5 0.2 0.1\n")
+    odd = b"caf\xe9"  # Latin-1; no UTF-8
+    for kind, file in (("images", "scan0.png"), ("labels", "scan0.txt")):
+        folder = os.fsencode(tmp_path / "in" / "data" / kind)
+        os.rename(os.path.join(folder, file.encode()), os.path.join(folder, odd + file[-4:].encode()))
     report = prepare_mendeley(tmp_path / "in", tmp_path / "out")
+    assert report.unknown_patients == 10 and "The patients of 10 images are unknown" in report.text()
     assert any("10 image names do not tell a patient" in n for n in report.notes)
     with pytest.raises(ValueError, match="no splits of its own"):
         prepare_mendeley(tmp_path / "in", tmp_path / "out2", split="published")
@@ -247,3 +256,12 @@ def test_class_names_and_levels():
     assert [disc_level(k) for k in (1, 5, 6, 9, 18)] == ["L5/S1", "L1/L2", "T12/L1", "T9/T10", "C7/T1"]
     with pytest.raises(ValueError, match="disc 0"):
         disc_level(0)
+
+
+@pytest.mark.parametrize("name", ["mendeley-lumbar", "rsna-2024", "spider", "pfirrmann"])
+def test_every_dataset_yaml_has_the_same_first_classes(name, tmp_path):
+    from yolospine_ultra.data.checks import resolve_data
+
+    content = yaml.safe_load(Path(resolve_data(name, tmp_path)).read_text())
+    assert content["path"] == str(tmp_path) and tuple(content["names"].values())[:6] == DISORDERS
+    assert {content[s] for s in ("train", "val", "test")} == {"images/train", "images/val", "images/test"}

@@ -40,7 +40,7 @@ def test_classes_and_images_come_close_to_the_shares():
     st.integers(0, 2**31),
     st.sampled_from([SHARES, {"train": 1.0}, {"a": 0.5, "b": 0.5}]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_groups_stay_whole_and_no_split_is_needlessly_empty(groups, seed, shares):
     counts = np.random.default_rng(seed).integers(0, 3, (len(groups), 2))
     splits = split_groups(groups, counts, shares, seed)

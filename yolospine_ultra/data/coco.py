@@ -175,14 +175,13 @@ def coco_to_yolo(
 
 def _classes_of(coco: dict[str, Any], classes: dict[str, int] | None) -> tuple[dict[Any, int], list[str]]:
     """Category id to class index, and the names by index."""
-    categories = sorted(
-        (c for c in coco["categories"] if isinstance(c, dict) and "id" in c), key=lambda c: str(c["id"])
-    )
-    if all(isinstance(c["id"], int) for c in categories):
-        categories.sort(key=lambda c: c["id"])
+    usable = [c for c in coco["categories"] if isinstance(c, dict) and isinstance(c.get("id"), (int, str))]
+    categories = sorted({c["id"]: c for c in usable}.values(), key=lambda c: (isinstance(c["id"], str), c["id"]))
     if classes is None:
         return {c["id"]: i for i, c in enumerate(categories)}, [str(c.get("name", c["id"])) for c in categories]
-    chosen = {c["id"]: classes[c["name"]] for c in categories if c.get("name") in classes}
+    chosen = {
+        c["id"]: classes[c["name"]] for c in categories if isinstance(c.get("name"), str) and c["name"] in classes
+    }
     by_index: dict[int, str] = {}
     for name, index in classes.items():
         by_index.setdefault(index, name)

@@ -39,9 +39,19 @@ class Problem:
     detail: str
     line: int | None = None
 
+    def __post_init__(self) -> None:
+        # a name with bytes of another encoding could not be written into a report
+        for name in ("file", "detail"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{place}: {self.kind}: {self.detail}"
+
+
+def printable(text: str) -> str:
+    """The text with whatever UTF-8 cannot hold (file names of another encoding) as `\\xNN`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass

@@ -30,7 +30,7 @@ import yaml
 from ultralytics.utils import TQDM
 
 from yolospine_ultra.data.images import open_image
-from yolospine_ultra.data.labels import FolderLabels, Problem, read_label_folder
+from yolospine_ultra.data.labels import FolderLabels, Problem, printable, read_label_folder
 from yolospine_ultra.data.public.classes import DISORDERS, ORDERS, class_index
 from yolospine_ultra.data.public.report import Comparison, Report, compare
 from yolospine_ultra.data.public.staging import SHARES, SPLITS, Box, Staging, require_images, staging
@@ -212,7 +212,7 @@ def _add_images(
     missing = {p.file for f in found.values() for p in f.problems if p.kind == "missing"}
     todo = [(s, file, rows) for s, labels in found.items() for file, rows in labels.rows.items()]
     for split, file, rows in TQDM(todo, desc="mendeley", unit="img", disable=not progress):
-        name = str(file.relative_to(root))
+        name = printable(str(file.relative_to(root)))
         if rows is None:
             continue  # the label file was named as unreadable
         if name in missing:
@@ -223,27 +223,35 @@ def _add_images(
         image = _read_image(file, name, problems)
         if image is None:
             continue
-        boxes = []
-        for row in rows:
-            class_id = order.get(int(row[0]))
-            if class_id is None or class_id >= len(DISORDERS):
-                kind = "class" if class_id is None else "anatomy"
-                problems.append(Problem(name, kind, f"class {int(row[0])} is no disorder in this order; left out"))
-                continue
-            (height, width), (x, y, w, h) = image.shape[:2], row[1:]
-            corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-            boxes.append(Box(class_id, tuple(float(v) for v in corners)))
+        boxes = _boxes(rows, order, *image.shape[:2], name, problems)
         patient, series, sequence = _identity(file.stem)
         unknown += not patient
         original = file if file.suffix.lower() in {".png", ".jpg", ".jpeg"} else None
         given = "" if split == "all" else split
         stage.add(file.stem, image, boxes, patient or f"unknown-{file.stem.strip()}", name, original, series, sequence,
                   source_split=given)  # fmt: skip
+    stage.report.unknown_patients = unknown
     if unknown:
         stage.report.notes.append(
             f"{unknown} image names do not tell a patient; each such image is taken as a patient of its own, so only "
             "look-alike images are kept together."
         )
+
+
+def _boxes(
+    rows: np.ndarray, order: dict[int, int], height: int, width: int, name: str, problems: list[Problem]
+) -> list[Box]:
+    """Labels (N, 5) in their order of classes as boxes in pixels."""
+    boxes = []
+    for c, x, y, w, h in rows.tolist():
+        class_id = order.get(int(c))
+        if class_id is None or class_id >= len(DISORDERS):
+            kind = "class" if class_id is None else "anatomy"
+            problems.append(Problem(name, kind, f"class {int(c)} is no disorder in this order; left out"))
+            continue
+        corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+        boxes.append(Box(class_id, corners))
+    return boxes
 
 
 def _read_image(file: Path, name: str, problems: list[Problem]) -> np.ndarray | None:

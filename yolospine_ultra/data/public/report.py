@@ -58,6 +58,7 @@ class Report:
         problems: everything that was wrong in the source.
         leaks: what the written splits share; empty where they are sound.
         source_leaks: what the splits of the source share.
+        unknown_patients: number of images whose patient is not known, in which the leak check sees look-alikes only.
         facts: further numbers of the dataset.
     """
 
@@ -73,6 +74,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     source_leaks: list[str] = field(default_factory=list)
+    unknown_patients: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,6 +103,7 @@ class Report:
             "problems": [vars(p) for p in self.problems],
             "leaks": self.leaks,
             "source_leaks": self.source_leaks,
+            "unknown_patients": self.unknown_patients,
         }
 
     def write(self, file: Path) -> None:
@@ -121,6 +124,11 @@ class Report:
         lines += _section("LEAKS in the splits as written", self.leaks, SHOWN)
         if not self.leaks:
             lines += ["Leak check: no patient and no look-alike image of two patients in two splits.", ""]
+        if self.unknown_patients:
+            lines += [
+                f"The patients of {self.unknown_patients} images are unknown: among them it is look-alikes only.",
+                "",
+            ]
         if not self.problems:
             return "\n".join([*lines, "No problems found in the source."])
         kinds = ", ".join(f"{n} {kind}" for kind, n in count_problems(self.problems).items())
@@ -151,4 +159,5 @@ def _first(items: Sequence[str], limit: int) -> list[str]:
 def _section(title: str, items: Iterable[str], limit: int = 1000) -> list[str]:
     """A titled list, nothing where it is empty."""
     items = list(items)
-    return [f"{title}:", *(f"  {i}" for i in _first(items, limit)), ""] if items else []
+    title = f"{title} ({len(items)}):" if len(items) > limit else f"{title}:"
+    return [title, *(f"  {i}" for i in _first(items, limit)), ""] if items else []

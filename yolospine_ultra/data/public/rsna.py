@@ -310,7 +310,10 @@ def _read_plane(folder: Path, place: str, points: list[_Point], problems: list[P
 def _place(
     point: _Point, stored: Scan, stems: list[str], scan: Scan, index: int, scale: tuple[float, float]
 ) -> tuple[float, float]:
-    """A coordinate of a stored instance in pixels of the picture, also where the planes were turned upright."""
+    """A coordinate of a stored instance in pixels of the picture, also where the planes were turned upright.
+
+    RSNA does not say whether a whole number is the middle or the corner of a pixel; it is taken as the middle.
+    """
     x, y = point.x, point.y
     if stored.geometry is not None and scan.geometry is not None and stored.spacing_mm and scan.spacing_mm:
         first, then = stored.geometry, scan.geometry

@@ -22,7 +22,7 @@ import yaml
 
 from yolospine_ultra.data.coco import label_text
 from yolospine_ultra.data.folders import new_folder
-from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.data.labels import Problem, printable
 from yolospine_ultra.data.public.report import Report
 from yolospine_ultra.data.splits import find_leaks, image_hash, link_groups, similar_pairs, split_groups
 
@@ -121,7 +121,8 @@ class Staging:
             target.write_bytes(png.tobytes())
         height, width = image.shape[:2]
         kept = tuple(b for b in (_clip(box, width, height) for box in boxes) if b)
-        fields = (target.name, width, height, patient, series, sequence, spacing_mm, source, source_split, kept)
+        who, place = printable(patient), printable(source)
+        fields = (target.name, width, height, who, series, sequence, spacing_mm, place, source_split, kept)
         self.images.append(_Image(*fields, image_hash(image)))
 
     def finish(self, splits: Sequence[str], split_names: Sequence[str], head: str) -> None:
