@@ -96,7 +96,7 @@ class ScanDataset(YOLODataset):
                 im = np.load(file, allow_pickle=False)
                 if im.dtype == np.uint8 and im.ndim == 3 and im.shape[2] == self.channels:
                     return im
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError):
                 LOGGER.warning(f"{self.prefix}{file} is damaged, the scan is read again")
         return read_view(self.im_files[i]).channels(self.channels)
 

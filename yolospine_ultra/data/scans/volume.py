@@ -41,9 +41,10 @@ def open_nifti(path: Path) -> Scan:
     try:
         with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as f:
             start = f.read(4)
-            f.seek(0)
             two = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
-            header = (nibabel.Nifti2Header if two else nibabel.Nifti1Header).from_fileobj(f, check=False)
+            kind = nibabel.Nifti2Header if two else nibabel.Nifti1Header
+            # the header alone: nibabel would read extensions of any declared length
+            header = kind(start + f.read(kind.sizeof_hdr - 4), check=False)
             shape, dtype, offset = _nifti_layout(path, header)
             f.seek(offset)
             raw = _read_exactly(path, f, int(np.prod(shape)) * dtype.itemsize)
