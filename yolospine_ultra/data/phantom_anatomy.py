@@ -28,12 +28,13 @@ _BODIES = (
 )
 # Fused sacral segments: name, height, upper and lower depth (mm), bend (degrees).
 _SACRUM = (
-    ("S1", 28.0, 33.5, 23.0, 9.0),
-    ("S2", 23.0, 22.0, 17.0, 10.0),
-    ("S3", 20.0, 16.0, 12.0, 4.0),
-    ("S4", 17.0, 11.5, 9.0, -8.0),
-    ("S5", 15.0, 8.5, 6.0, -14.0),
+    ("S1", 28.0, 33.0, 21.0, 8.0),
+    ("S2", 22.0, 20.0, 14.5, 9.0),
+    ("S3", 19.0, 13.5, 10.5, 2.0),
+    ("S4", 17.0, 10.0, 8.0, -10.0),
+    ("S5", 15.0, 7.5, 5.0, -16.0),
 )
+BACK_SPUR = 0.7  # bone spurs behind, as a share of those in front
 _STEP_MM = 0.5  # spacing of the samples along the canal
 
 
@@ -68,6 +69,8 @@ class Disc:
         outline: the disc with its bulge, (N, 2) mm.
         plain: the disc as it would be without the bulge, (N, 2) mm.
         margin: posterior margin with the bulge, cranial to caudal, (K, 2) mm.
+        rims: the end-plates' corners with their bone spurs, (4, 2) mm: upper front and back, lower back and front.
+        bulge_mm: overhang of the margin behind the end-plates in this slice, mm.
         slip_mm: forward slip of the body above over the body below, mm, 0 where there is none.
         plate_mm: length of the lower body's upper end-plate, mm.
         labelled: False for the filler disc above the labelled levels.
@@ -77,9 +80,21 @@ class Disc:
     outline: np.ndarray
     plain: np.ndarray
     margin: np.ndarray
+    rims: np.ndarray
+    bulge_mm: float
     slip_mm: float
     plate_mm: float
     labelled: bool
+
+    @property
+    def upper_plate(self) -> np.ndarray:
+        """The end-plate above the disc from front to back, (17, 2) mm."""
+        return self.plain[:17]
+
+    @property
+    def lower_plate(self) -> np.ndarray:
+        """The end-plate below the disc from front to back, (17, 2) mm."""
+        return self.plain[36:53][::-1]
 
 
 @dataclass(frozen=True)
@@ -117,10 +132,19 @@ class Canal:
         """Closed outline of the strip between two distances from the line, (N, 2) mm."""
         return np.concatenate([self.edge(near, start, stop), self.edge(far, start, stop)[::-1]])
 
+    def loss(self) -> np.ndarray:
+        """Share of the sac's depth that is lost, (N,), 0 to 1."""
+        return 1 - (self.back - self.front) / self.depth
+
     def narrowing(self, level: str) -> float:
-        """Share of the sac's depth lost at a disc level, 0 to 1, measured on the shapes."""
-        i = self.at[level]
-        return float(1 - (self.back[i] - self.front[i]) / self.depth[i])
+        """Share of the sac's depth lost at a disc level, 0 to 1."""
+        return float(self.loss()[self.at[level]])
+
+    def narrowed(self, level: str, share: float) -> tuple[int, int]:
+        """First sample and the one after the last of the stretch around a level with `share` of its loss or more."""
+        loss, i = self.loss(), self.at[level]
+        free = np.flatnonzero(loss < share * loss[i])
+        return int(max(free[free < i], default=-1)) + 1, int(min(free[free > i], default=len(loss)))
 
 
 @dataclass(frozen=True)
@@ -167,21 +191,34 @@ def _plate(centre: np.ndarray, degrees: float, depth: float, hollow: float) -> n
 def _outline(
     lower: np.ndarray, upper: np.ndarray, waist: tuple[float, float], spurs: tuple[float, float]
 ) -> np.ndarray:
-    """Join two end-plates by a front and a back wall with a waist (mm); spurs (mm) lengthen the front corners."""
+    """Join two end-plates by a front and a back wall with a waist (mm); spurs (mm) lengthen the corners."""
     v = np.linspace(0, 1, 13)[1:-1, None]
     back = lower[-1] - lower[0]
     back = back / np.linalg.norm(back)
     spur = spurs[0] * np.exp(-((v / 0.1) ** 2)) + spurs[1] * np.exp(-(((1 - v) / 0.1) ** 2))
     front_wall = lower[0] + (upper[0] - lower[0]) * v + (waist[0] * np.sin(np.pi * v) - spur) * back
-    back_wall = upper[-1] + (lower[-1] - upper[-1]) * v - waist[1] * np.sin(np.pi * v) * back
-    tips = lower[:1] - spurs[0] * back, upper[:1] - spurs[1] * back
-    return round_corners(np.concatenate([lower[::-1], tips[0], front_wall, tips[1], upper, back_wall]), 1)
+    back_wall = upper[-1] + (lower[-1] - upper[-1]) * v + (BACK_SPUR * spur[::-1] - waist[1] * np.sin(np.pi * v)) * back
+    tips = [
+        p + s * w * back
+        for s, ps in zip(spurs, (lower, upper), strict=True)
+        for p, w in ((ps[:1], -1), (ps[-1:], BACK_SPUR))
+    ]
+    return round_corners(
+        np.concatenate([tips[1], lower[::-1], tips[0], front_wall, tips[2], upper, tips[3], back_wall]), 1
+    )
 
 
 def _disc(
-    below: np.ndarray, above: np.ndarray, state: DiscState, bulge: float, slip: float, labelled: bool, scale: float
+    below: np.ndarray,
+    above: np.ndarray,
+    state: DiscState,
+    bulge: float,
+    slip: float,
+    spur: float,
+    labelled: bool,
+    scale: float,
 ) -> Disc:
-    """Build the disc between the plates `below` and `above` (both front to back)."""
+    """Build the disc between two plates (both front to back) whose front rims bear spurs of `spur` mm."""
     back = below[-1] - below[0]
     plate = float(np.linalg.norm(back))
     back = back / plate
@@ -198,7 +235,11 @@ def _disc(
     front = below[0] + (above[0] - below[0]) * w - forward * np.sin(np.pi * w) * back
     outline = np.concatenate([above, margin[1:-1], below[::-1], front])
     plain = np.concatenate([above, rest[1:-1], below[::-1], front])
-    return Disc(state, outline, plain, margin, slip, plate, labelled)
+    rims = (
+        np.stack([above[0], above[-1], below[-1], below[0]])
+        + spur * np.array([[-1], [BACK_SPUR], [BACK_SPUR], [-1]]) * back
+    )
+    return Disc(state, outline, plain, margin, rims, bulge, slip, plate, labelled)
 
 
 def _smooth(values: np.ndarray, width_mm: float) -> np.ndarray:
@@ -251,7 +292,7 @@ def _build_canal(patient: Patient, bodies: list[Body], sacrum: list[Body], discs
         i = at[disc.state.level]
         height = float(np.linalg.norm(disc.margin[0] - disc.margin[-1]))
         near = np.exp(-0.5 * ((s - s[i]) / (0.42 * height + 2.0)) ** 2)
-        reach = float(np.max((disc.margin - line[i]) @ normal[i])) + 0.4
+        reach = float(np.max((np.concatenate([disc.margin, disc.rims[1:3]]) - line[i]) @ normal[i])) + 0.4
         front = front + near * max(0.0, reach - front[i])
         floor = front[i] + (1 - disc.state.narrowing) * depth[i]
         # Thickened ligamentum flavum takes what the bulge has left to take.
@@ -322,7 +363,7 @@ def build_anatomy(patient: Patient, offset_mm: float = 0.0) -> Anatomy:
     tilt = patient.sacral_slope_deg + patient.pose_deg
     centre, below = np.zeros(2), sacrum[0].upper
     bodies, discs = [], []
-    states = [*patient.discs, *(DiscState("filler", 2, 1.0, 0.2, 0.0, 0.0, 0.0) for _ in _BODIES[len(LEVELS) :])]
+    states = [*patient.discs, *(DiscState("filler", 1.5, 1.0, 0.2, 0.0, 0.0, 0.0) for _ in _BODIES[len(LEVELS) :])]
     spurs = [1.5 + float(rng.uniform(0, 2)) if s.degenerated else 0.0 for s in states] + [0.0]
     for j, (name, height, low, high, wedge, gap, opening) in enumerate(_BODIES):
         state = states[j]
@@ -333,15 +374,15 @@ def build_anatomy(patient: Patient, offset_mm: float = 0.0) -> Anatomy:
         spacing = (gap + 0.4 * jitter[1]) * k * state.height_factor
         centre = centre + _axes(tilt - opening / 2)[1] * spacing - back * slip
         tilt -= opening
-        hollow = max(0.6, 1.7 + 0.35 * jitter[2])
+        hollow = max(0.5, 1.4 + 0.4 * jitter[2])
         lower = _plate(centre, tilt, low * k, hollow)
         tall = (height + 0.5 * jitter[3]) * k
         centre = centre + _axes(tilt - wedge / 2)[1] * tall
         tilt -= wedge + 0.4 * jitter[4]
         upper = _plate(centre, tilt, high * k, -hollow * 0.8)
-        bodies.append(Body(name, _outline(lower, upper, (1.9, 1.1), (spurs[j], spurs[j + 1])), lower, upper))
+        bodies.append(Body(name, _outline(lower, upper, (1.4, 0.8), (spurs[j], spurs[j + 1])), lower, upper))
         labelled = state.level in LEVELS
-        discs.append(_disc(below, lower, state, state.bulge_mm * fade, slip, labelled, k))
+        discs.append(_disc(below, lower, state, state.bulge_mm * fade, slip, spurs[j], labelled, k))
         below = upper
     canal = _build_canal(patient, bodies, sacrum, discs, offset_mm)
     spinous = _spinous(patient, bodies, canal, offset_mm)

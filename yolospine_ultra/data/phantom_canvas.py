@@ -1,7 +1,7 @@
 """The drawing surface of the spine phantom: where an image lies on the anatomy, soft-edged shapes, patient textures.
 
-Written for this project. Shapes are drawn larger than the image, with smoothed edges, and averaged down, which gives
-every boundary the partial volume a real slice has.
+Written for this project. Coarse tissue is painted at image size, the spine on a finer canvas; averaging that down gives
+its boundaries the partial volume a real slice has.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from yolospine_ultra.data.phantom_anatomy import Anatomy
 
-OVERSAMPLING = 1.5  # at twice the size the averaged image looks the same
 _SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
+_TILE = 352  # side of the patient's noise, from which all textures are cut
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,56 @@ class Frame:
         return (points - self.origin) / self.mm_per_px
 
 
+class Textures:
+    """Smooth random fields of one patient and slice, the same in every sequence.
+
+    Args:
+        seed: the patient's texture seed.
+        offset_mm: slice offset; the fields drift into others over about a centimetre of it.
+    """
+
+    def __init__(self, seed: int, offset_mm: float) -> None:
+        phase = offset_mm / 8.0
+        tiles = [
+            np.random.default_rng([seed, k]).standard_normal((_TILE, _TILE), dtype=np.float32)
+            for k in range(1 if phase == 0 else 2)
+        ]
+        tile = tiles[0] if phase == 0 else math.cos(phase) * tiles[0] + math.sin(phase) * tiles[1]
+        # Two blurred cells a blob: a bare coarse grid would show as a weave.
+        self._tile = cv2.GaussianBlur(tile, (0, 0), 1.0) * np.float32(3.6)
+        self._seed = seed
+
+    def field(self, key: int, side: int, mm: float, grain_mm: float, stretch: float = 1.0) -> np.ndarray:
+        """A field (side, side) float32, mean near 0 and deviation near 1.
+
+        Args:
+            key: which field; the same key is the same field in every sequence.
+            side: pixels.
+            mm: size of one pixel.
+            grain_mm: size of its blobs.
+            stretch: their height over their width.
+        """
+        extent = 2 * side * mm
+        height, width = (min(_TILE, max(8, round(extent / (grain_mm * f)))) for f in (stretch, 1.0))
+        y, x = (np.random.default_rng([self._seed, 9, key]).random(2) * (_TILE - np.array([height, width]))).astype(int)
+        return cv2.resize(self._tile[y : y + height, x : x + width], (side, side), interpolation=cv2.INTER_LINEAR)
+
+
 class Canvas:
-    """A float picture at `OVERSAMPLING` times the image size, painted back to front in millimetres.
+    """A float picture painted back to front in millimetres, in 0..1 and a little above for bright fluid.
 
     Args:
         frame: where the image lies.
-        seed: the patient's texture seed.
-        offset_mm: slice offset; textures drift into others over about a centimetre of it.
+        oversampling: canvas pixels an image pixel.
+        textures: the patient's fields.
     """
 
-    def __init__(self, frame: Frame, seed: int, offset_mm: float) -> None:
+    def __init__(self, frame: Frame, oversampling: float, textures: Textures) -> None:
         self.frame = frame
-        self.side = round(frame.size * OVERSAMPLING)
+        self.side = round(frame.size * oversampling)
         self.mm = frame.mm_per_px * frame.size / self.side
         self.pixels = np.zeros((self.side, self.side), np.float32)
-        self._seed = seed
-        self._phase = offset_mm / 8.0
-        self._textures: dict[tuple[int, float, float], np.ndarray] = {}
+        self._textures = textures
 
     def rows(self) -> np.ndarray:
         """Height of every canvas row, (side,) mm."""
@@ -69,33 +102,24 @@ class Canvas:
         return self.frame.origin[0] + (np.arange(self.side) + 0.5) * self.mm
 
     def texture(self, key: int, grain_mm: float, stretch: float = 1.0) -> np.ndarray:
-        """A smooth random field of the patient, (side, side) float32, mean near 0 and deviation near 1.
+        """The patient's field of this key on the whole canvas, see `Textures.field`."""
+        return self._textures.field(key, self.side, self.mm, grain_mm, stretch)
 
-        Args:
-            key: which field; the same key is the same field in every sequence.
-            grain_mm: size of its blobs across, mm.
-            stretch: how much longer the blobs are from head to feet than across.
-        """
-        found = self._textures.get((key, grain_mm, stretch))
-        if found is None:
-            # Two blurred cells a blob: a bare coarse grid would show as a weave.
-            extent = 2 * self.side * self.mm
-            shape = tuple(max(8, round(extent / (grain_mm * f))) for f in (stretch, 1.0))
-            fields = [self._noise(key, k, shape) for k in range(1 if self._phase == 0 else 2)]
-            coarse = (
-                fields[0] if len(fields) == 1 else math.cos(self._phase) * fields[0] + math.sin(self._phase) * fields[1]
-            )
-            coarse = cv2.GaussianBlur(coarse, (0, 0), 1.0) * np.float32(3.6)
-            found = cv2.resize(coarse, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
-            self._textures[key, grain_mm, stretch] = found
-        return found
-
-    def _noise(self, key: int, which: int, shape: tuple[int, int]) -> np.ndarray:
-        """White noise of the patient."""
-        return np.random.default_rng([self._seed, key, which]).standard_normal(shape, dtype=np.float32)
+    def enlarged(self, oversampling: float) -> Canvas:
+        """The same picture on a finer canvas."""
+        finer = Canvas(self.frame, oversampling, self._textures)
+        finer.pixels = cv2.resize(self.pixels, (finer.side, finer.side), interpolation=cv2.INTER_LINEAR)
+        return finer
 
     def _mix(
-        self, mask: np.ndarray, x: int, y: int, value: float, grain: np.ndarray | None, feather_mm: float, alpha: float
+        self,
+        mask: np.ndarray,
+        x: int,
+        y: int,
+        value: float | np.ndarray,
+        grain: np.ndarray | None,
+        feather_mm: float,
+        alpha: float,
     ) -> None:
         """Blend `value`, plus a canvas-sized `grain`, into the window at (x, y) through an 8-bit mask."""
         weight = mask.astype(np.float32) * np.float32(alpha / 255)
@@ -110,12 +134,12 @@ class Canvas:
         """Canvas coordinates of the points and the window around them, None where they miss the canvas."""
         p = (points - self.frame.origin) / self.mm
         pad = int(pad_mm / self.mm) + 2
-        low = np.maximum(np.floor(p.min(0)).astype(int) - pad, 0)
-        high = np.minimum(np.ceil(p.max(0)).astype(int) + pad, self.side)
-        if (high <= low).any():
+        x0, y0 = (max(int(v) - pad, 0) for v in p.min(0))
+        x1, y1 = (min(int(v) + 1 + pad, self.side) for v in p.max(0))
+        if x1 <= x0 or y1 <= y0:
             return None
-        fixed = np.round((p - low - 0.5) * 2**_SHIFT).astype(np.int32)
-        return fixed, int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+        fixed = np.rint((p - (x0 + 0.5, y0 + 0.5)) * 2**_SHIFT).astype(np.int32)
+        return fixed, x0, y0, x1 - x0, y1 - y0
 
     def fill(
         self,
@@ -137,16 +161,17 @@ class Canvas:
     def stroke(
         self, points: np.ndarray, width_mm: float, value: float, closed: bool = False, alpha: float = 1.0
     ) -> None:
-        """Draw a line (mm) of a given width."""
+        """Draw a line (mm) of a given width; thinner than a canvas pixel it is drawn fainter."""
         found = self._window(points, width_mm)
         if found is None:
             return
         fixed, x, y, width, height = found
         mask = np.zeros((height, width), np.uint8)
-        cv2.polylines(mask, [fixed], closed, 255, max(1, round(width_mm / self.mm)), cv2.LINE_AA, _SHIFT)
-        self._mix(mask, x, y, value, None, 0.0, alpha)
+        pixels = max(1, round(width_mm / self.mm))
+        cv2.polylines(mask, [fixed], closed, 255, pixels, cv2.LINE_AA, _SHIFT)
+        self._mix(mask, x, y, value, None, 0.0, alpha * min(1.0, width_mm / self.mm / pixels))
 
-    def fill_beyond(self, edge: np.ndarray, value: float | np.ndarray, soft_mm: float = 0.7) -> None:
+    def fill_behind(self, edge: np.ndarray, value: float | np.ndarray, soft_mm: float = 0.7) -> None:
         """Fill everything behind (right of) an edge given per canvas row in mm."""
         first = int(np.clip((edge.min() - soft_mm - self.frame.origin[0]) / self.mm, 0, self.side))
         x = self.columns()[first:].astype(np.float32)
@@ -154,18 +179,13 @@ class Canvas:
         window = self.pixels[:, first:]
         window += weight * ((value[:, first:] if isinstance(value, np.ndarray) else value) - window)
 
-    def fill_before(self, edge: np.ndarray, value: float, soft_mm: float = 1.2) -> None:
+    def fill_before(self, edge: np.ndarray, value: float | np.ndarray, soft_mm: float = 1.2) -> None:
         """Fill everything in front of (left of) an edge given per canvas row in mm."""
         last = int(np.clip((edge.max() + soft_mm - self.frame.origin[0]) / self.mm + 1, 0, self.side))
         x = self.columns()[:last].astype(np.float32)
         weight = np.clip((edge[:, None].astype(np.float32) - x) * np.float32(1 / soft_mm) + np.float32(0.5), 0, 1)
         window = self.pixels[:, :last]
-        window += weight * (np.float32(value) - window)
-
-    def averaged(self, blur_px: float) -> np.ndarray:
-        """The picture at image size, blurred by the scanner's point spread of `blur_px` image pixels."""
-        soft = cv2.GaussianBlur(self.pixels, (0, 0), blur_px * OVERSAMPLING)
-        return cv2.resize(soft, (self.frame.size, self.frame.size), interpolation=cv2.INTER_AREA)
+        window += weight * ((value[:, :last] if isinstance(value, np.ndarray) else np.float32(value)) - window)
 
 
 def ellipse(centre: np.ndarray, radii: tuple[float, float], degrees: float, wobble: np.ndarray) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""Writing the spine phantom as a YOLO dataset folder: images, labels, `annotations.csv`, split by patient.
+"""Writing the spine phantom as a YOLO dataset folder, split by patient.
+
+    images/{train,val}/*.png      8-bit grey slices
+    labels/{train,val}/*.txt      YOLO boxes
+    masks/{train,val}/*.png       anatomy as labels, numbered as in SPIDER (`PhantomSlice.mask`)
+    instances_{train,val}.json    COCO: outlines, levels and grades of the findings (`phantom_export`)
+    annotations.csv               a row a finding
 
 Written for this project. Every patient draws from a random stream of its own, so the bytes on disk depend on the seed
 alone and not on how the work is shared out. The folder is written beside its destination and renamed at the end: a
@@ -12,6 +18,7 @@ OpenCV release the interpreter lock for most of a slice.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import secrets
 import shutil
@@ -19,18 +26,20 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from ultralytics.utils import TQDM
 
-from yolospine_ultra.data.phantom import CLASS_NAMES, Finding, Patient, generate_slice, sample_patient
+from yolospine_ultra.data.phantom import CLASS_NAMES, Patient, generate_slice, sample_patient
+from yolospine_ultra.data.phantom_export import COLUMNS, coco_dataset, coco_instance, csv_row, label_line
+from yolospine_ultra.data.phantom_patient import RANKS, SHARED_RANKS
 
 SPLITS = ("train", "val")
-_COLUMNS = (
-    *("image", "split", "patient", "sequence", "offset_mm", "level", "class"),
-    *("x1", "y1", "x2", "y2", "pfirrmann", "slip_mm", "meyerding"),
-)
+# Steps of severity, slip, age, number of slices: irrational, and the golden ratio, the most even, for the rarest event.
+_STEPS = (2**0.5, (1 + 5**0.5) / 2, 7**0.5, 3**0.5)
+_BLOCK = 64  # patients
 _NEIGHBOUR_MM = (3.5, 4.8)  # distance of a neighbouring slice from the midline
 
 
@@ -58,18 +67,34 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def _ranks(seed: int, number: int) -> tuple[np.ndarray, float]:
+    """The `RANKS` ranks of a patient, and one for the number of slices, spread more evenly than by chance.
+
+    The shared ones and the number of slices are a Kronecker sequence, started by the seed. Those of the discs are Latin
+    hypercubes, one for every `_BLOCK` patients. Either way rare disorders come as often as their chance says: the sum
+    of slipped slices in a thousand varies by 2% from seed to seed, that of independent draws by 13%.
+    """
+    start = _stream(seed, 0, 0, 2).random(len(_STEPS))
+    *shared, many = (start + (number + 1) * np.array(_STEPS)) % 1
+    block, place = divmod(number, _BLOCK)
+    rng = _stream(seed, 0, 0, 3, block)
+    strata = rng.permuted(np.tile(np.arange(_BLOCK), (RANKS - SHARED_RANKS, 1)), axis=1)
+    own = (strata + rng.random(strata.shape)) / _BLOCK
+    return np.concatenate([shared, own[:, place]]), float(many)
+
+
 def _plan_patient(seed: int, number: int, limit: int) -> _Plan:
-    """Draw a patient and the one to three slices taken: T2, often T1, sometimes the neighbouring T2 slice."""
+    """Draw a patient and the one to four slices taken: T2, T1, a neighbouring T2 slice, T2-SPACE."""
     rng = _stream(seed, number)
-    patient = sample_patient(rng)
-    count = int(rng.choice((1, 2, 3), p=(0.25, 0.45, 0.3)))
+    ranks, many = _ranks(seed, number)
+    patient = sample_patient(rng, ranks)
+    count = 1 + int(np.searchsorted((0.25, 0.7, 0.9), many, side="right"))
     beside = float(rng.uniform(*_NEIGHBOUR_MM) * rng.choice((-1, 1)))
     middle = float(rng.uniform(-1, 1))
-    order = [("t2", middle, "t2"), ("t1", middle, "t1"), ("t2", beside, "t2_beside")]
-    if count == 1 and rng.random() < 0.35:
-        order = order[1:]
-    shots = [_Shot(f"p{number:04d}_{tag}", seq, offset, k) for k, (seq, offset, tag) in enumerate(order[:count])]
-    return _Plan(number, patient, tuple(shots[:limit]))
+    pool = [("t2", middle, "t2"), ("t1", middle, "t1"), ("t2", beside, "t2_beside"), ("t2_space", middle, "t2_space")]
+    taken = rng.choice(len(pool), size=len(pool), replace=False, p=(0.5, 0.25, 0.1, 0.15))[: min(count, limit)]
+    shots = [_Shot(f"p{number:04d}_{pool[k][2]}", *pool[k][:2], int(k)) for k in taken]
+    return _Plan(number, patient, tuple(shots))
 
 
 def plan_patients(images: int, seed: int) -> list[_Plan]:
@@ -95,60 +120,68 @@ def split_patients(plans: list[_Plan], val_fraction: float, seed: int) -> dict[i
     return split
 
 
-def label_line(finding: Finding, size: int) -> str:
-    """One YOLO label line: class, centre x, centre y, width, height, normalised to 0..1 with six decimals."""
-    x1, y1, x2, y2 = (v / size for v in finding.box)
-    return f"{finding.class_id} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}"
+@dataclass(frozen=True)
+class _Written:
+    """What is known of a slice once its files are written."""
+
+    name: str
+    split: str
+    rows: list[list[str]]
+    instances: list[dict[str, Any]]
 
 
-def _row(finding: Finding, shot: _Shot, split: str, number: int) -> list[str]:
-    """One line of `annotations.csv`."""
-    box = [f"{v:.2f}" for v in finding.box]
-    head = [f"{shot.name}.png", split, f"{number:04d}", shot.sequence, f"{shot.offset_mm:.2f}", finding.level]
-    tail = [str(finding.pfirrmann), f"{finding.slip_mm:.2f}", str(finding.meyerding)]
-    return [*head, CLASS_NAMES[finding.class_id], *box, *tail]
+def _write_png(file: Path, pixels: np.ndarray) -> None:
+    """Write a picture without loss."""
+    ok, png = cv2.imencode(".png", pixels)
+    if not ok:
+        raise OSError(f"cannot encode {file.name}")
+    file.write_bytes(png.tobytes())
 
 
-def _write_patient(plan: _Plan, split: str, folder: Path, seed: int, size: int) -> list[list[str]]:
-    """Render and write all slices of one patient; return their rows of `annotations.csv`."""
-    rows = []
+def _write_patient(plan: _Plan, split: str, folder: Path, seed: int, size: int) -> list[_Written]:
+    """Render and write all slices of one patient."""
+    written = []
     for shot in plan.shots:
         rng = _stream(seed, plan.number, shot.key)
         made = generate_slice(plan.patient, shot.sequence, shot.offset_mm, size, rng)
-        ok, png = cv2.imencode(".png", made.image)
-        if not ok:
-            raise OSError(f"cannot encode {shot.name}.png")
-        (folder / "images" / split / f"{shot.name}.png").write_bytes(png.tobytes())
+        name = f"{shot.name}.png"
+        _write_png(folder / "images" / split / name, made.image)
+        _write_png(folder / "masks" / split / name, made.mask)
         lines = "".join(label_line(f, size) + "\n" for f in made.findings)
         (folder / "labels" / split / f"{shot.name}.txt").write_text(lines, encoding="utf-8", newline="\n")
-        rows += [_row(f, shot, split, plan.number) for f in made.findings]
-    return rows
+        where = [name, split, f"{plan.number:04d}", shot.sequence, f"{shot.offset_mm:.2f}", f"{made.mm_per_px:.4f}"]
+        rows = [csv_row(f, where) for f in made.findings]
+        written.append(_Written(name, split, rows, [coco_instance(f, size) for f in made.findings]))
+    return written
 
 
 def _write_all(
     folder: Path, plans: list[_Plan], split: dict[int, str], seed: int, size: int, workers: int, progress: bool
-) -> list[list[str]]:
-    """Write every patient into `folder`; return the rows of `annotations.csv` in the order of the patients."""
-    for kind in ("images", "labels"):
+) -> list[_Written]:
+    """Write every patient into `folder`, then the tables over all of them."""
+    for kind in ("images", "labels", "masks"):
         for part in SPLITS:
             (folder / kind / part).mkdir(parents=True)
-    rows = []
+    written = []
     total = sum(len(p.shots) for p in plans)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="phantom")
     bar = TQDM(total=total, desc="spine-phantom", unit="img", disable=not progress)
     try:
         jobs = [pool.submit(_write_patient, p, split[p.number], folder, seed, size) for p in plans]
         for plan, job in zip(plans, jobs, strict=True):
-            rows += job.result()
+            written += job.result()
             bar.update(len(plan.shots))
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
     with (folder / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows)
-    return rows
+        writer.writerow(COLUMNS)
+        writer.writerows(row for slice_ in written for row in slice_.rows)
+    for part in SPLITS:
+        content = coco_dataset([(w.name, w.instances) for w in written if w.split == part], size)
+        (folder / f"instances_{part}.json").write_text(json.dumps(content), encoding="utf-8")
+    return written
 
 
 def _check(out: Path, images: int, size: int, workers: int, val_fraction: float) -> None:
@@ -201,14 +234,14 @@ def write_dataset(
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     partial.mkdir(parents=True)
     try:
-        rows = _write_all(partial, plans, split, seed, size, workers, progress)
+        written = _write_all(partial, plans, split, seed, size, workers, progress)
         if out.is_dir():
             out.rmdir()  # empty, or this raises: someone else has filled it meanwhile
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    counted = Counter(row[_COLUMNS.index("class")] for row in rows)
+    counted = Counter(row[COLUMNS.index("class")] for slice_ in written for row in slice_.rows)
     return {
         "path": out,
         "images": {s: sum(len(p.shots) for p in plans if split[p.number] == s) for s in SPLITS},
