@@ -3,15 +3,17 @@
 import csv
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import toy
-from conftest import REPO, run, write_dataset
+from conftest import REPO, run
 
 from yolospine_ultra.benchmark import processes, runner
 from yolospine_ultra.benchmark.plan import Job
@@ -25,13 +27,8 @@ HERE = str(Path(__file__).parent)
 
 @pytest.fixture
 def data(tmp_path):
-    """A dataset of 8 images, every image its own patient."""
-    file = write_dataset(tmp_path / "set", images=8)
-    for i in range(4):
-        for kind, end in (("images", "png"), ("labels", "txt")):
-            folder = tmp_path / "set" / kind / "val"
-            (folder / f"{i}.{end}").rename(folder / f"v{i}.{end}")
-    return str(file)
+    """A dataset of 8 and 4 images, every image its own patient."""
+    return toy.write_patients(tmp_path / "set")
 
 
 @pytest.fixture
@@ -58,6 +55,7 @@ def in_process(monkeypatch):
     from yolospine_ultra.benchmark import records as runner_records
 
     monkeypatch.setattr(runner, "run_job", stand_in)
+    monkeypatch.setattr(runner, "write_tables", partial(runner.write_tables, resamples=20))
     return ran
 
 
@@ -73,7 +71,7 @@ def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_proces
     assert in_process == ["good_seed0", "bad_seed0", "good_seed1", "bad_seed1"]
     assert run_sweep(options(data, out, resume=True)) == 0 and len(in_process) == 4
     assert run_sweep(options(data, out, resume=True, seeds=[0, 1, 2], models=["toy:GOOD", "toy:STRICT"])) == 0
-    # the new row shares its training with a row that is done: both are evaluated again
+    # the new row shares its training with a row that is done
     assert in_process[4:] == ["good_seed0", "good_seed1", "good_seed2"]
     assert list(read_sweep(out).models) == ["good", "bad", "good-strict"]
 
@@ -183,26 +181,34 @@ def test_the_live_table_has_a_row_a_model():
     assert "1/2 cells" in shown and "seed0 0:00:0" in shown and "0.250" in shown and "2.5" in shown
 
 
-def test_help_and_bad_input_of_the_command(tmp_path):
-    done = run([*SCRIPT, "--data", "none.yaml", "--models", "yolov8n", "--out", str(tmp_path / "s")], tmp_path)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) < 4 and "Traceback" not in done.stderr
+def test_the_command_takes_what_the_user_types(data, tmp_path, in_process, monkeypatch, capsys):
+    def type_in(text):
+        monkeypatch.setattr(sys, "argv", ["benchmark_all.py", *text.split()])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(SCRIPT[1], run_name="__main__")
+        return ended.value.code
+
+    given = f"--data {data} --models toy:GOOD --seeds 5 --latency-rounds 0 --out {tmp_path / 'sweep'}"
+    assert type_in(f"{given} --set lr0=0.5 --set cos_lr=false --epochs 3") == 0
+    sweep = read_sweep(tmp_path / "sweep")
+    assert (sweep.recipe["lr0"], sweep.recipe["cos_lr"], sweep.budget["epochs"]) == (0.5, False, 3)
+    assert in_process == ["good_seed5"] and "benchmark_all.py --data" in sweep.command
+    assert type_in(given) == 2 and "go on with --resume" in capsys.readouterr().err
+    assert type_in(f"{given} --set lr0") == 2 and "expected KEY=VALUE" in capsys.readouterr().err
+    assert type_in("--models yolov8n") == 2 and "--data, --models and --out are needed" in capsys.readouterr().err
+    assert type_in("--list") == 0 and "rtdetr-l" in capsys.readouterr().out
 
 
-# in real processes ---------------------------------------------------------------------------------------------------
+# in real processes, of which each takes seconds to begin ------------------------------------------------------------
 
 
-def sweep_command(data, out, *more):
-    return [
-        *(*SCRIPT, "--data", data, "--models", "toy:GOOD,toy:BAD,toy:STRICT", "--seeds", "0,1", "--epochs", "1"),
-        *("--out", str(out), "--latency-rounds", "0", *more),
-    ]
+@pytest.fixture
+def toy_is_importable(monkeypatch):
+    """Cells find the toy family."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([HERE, str(REPO)]))
 
 
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([HERE, str(REPO)]), **more}
-
-
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"
@@ -217,33 +223,41 @@ def is_alive(pid):
 
 
 @pytest.mark.slow
+def test_bad_input_of_the_command_is_one_sentence(tmp_path):
+    done = run([*SCRIPT, "--data", "none.yaml", "--models", "yolov8n", "--out", str(tmp_path / "s")], tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("benchmark_all: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path):
+def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path, toy_is_importable, monkeypatch, capsys):
     out, log = tmp_path / "sweep", tmp_path / "log"
     log.touch()
-    slow = environment(TOY_LOG=str(log), TOY_SECONDS="2")
-    parent = subprocess.Popen(sweep_command(data, out), env=slow, stdout=subprocess.DEVNULL)
-    wait_for(lambda: len(log.read_text().splitlines()) == 2)  # the second training is on its way
+    models = ["toy:GOOD", "toy:BAD"]
+    asked = ["--data", data, "--models", ",".join(models), "--seeds", "7", "--latency-rounds", "0", "--out", str(out)]
+    environment = {**os.environ, "TOY_LOG": str(log), "TOY_SECONDS": "3"}
+    parent = subprocess.Popen([*SCRIPT, *asked], env=environment, stdout=subprocess.DEVNULL)
+    wait_for(
+        lambda: len(log.read_text().splitlines()) == 2 or parent.poll() is not None
+    )  # the second training is on its way
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     child = int(log.read_text().splitlines()[1].split()[-1])
     wait_for(lambda: not is_alive(child), 10)
-    assert {r.cell: r.status for r in read_records(out)} == {"good_seed0": DONE, "good-strict_seed0": DONE}
-    done = subprocess.run(
-        sweep_command(data, out, "--resume"),
-        env=environment(TOY_LOG=str(log)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "done    bad_seed1" in done.stdout and "6/6 cells" in done.stdout
-    names = [x.split()[:2] for x in log.read_text().splitlines()]
-    assert names == [["good", "0"], ["bad", "0"], ["bad", "0"], ["good", "1"], ["bad", "1"]]
+    assert {r.cell: r.status for r in read_records(out)} == {"good_seed7": DONE}
+
+    # a row more, which shares the training that is done: its weights serve
+    before = (out / "cells" / "good_seed7" / "record.json").read_bytes()
+    monkeypatch.setenv("TOY_LOG", str(log))
+    assert run_sweep(options(data, out, models=[*models, "toy:STRICT"], seeds=[7], resume=True)) == 0
+    assert (out / "cells" / "good_seed7" / "record.json").read_bytes() == before
+    printed = capsys.readouterr().out
+    assert "done    bad_seed7" in printed and "3/3 cells" in printed
+    assert [x.split()[0] for x in log.read_text().splitlines()] == ["good", "bad", "bad"]
     records = {r.cell: r for r in read_records(out)}
-    assert len(records) == 6 and all(r.status == DONE for r in records.values())
-    assert records["good_seed0"].metrics["map50_95"] > records["bad_seed0"].metrics["map50_95"]
-    assert records["good_seed0"].metrics["accuracy"] > records["good-strict_seed0"].metrics["accuracy"]
-    r = records["good_seed1"]
+    assert records["good_seed7"].metrics["map50_95"] > records["bad_seed7"].metrics["map50_95"]
+    assert records["good_seed7"].metrics["accuracy"] > records["good-strict_seed7"].metrics["accuracy"]
+    r = records["bad_seed7"]
     assert r.images == {"train": 8, "val": 4} and r.environment["source"] == read_sweep(out).environment["source"]
     assert r.memory["train_rss"] > 100 and r.seconds["total"] > r.seconds["train"] and r.parameters == 16
     with (out / "comparisons.csv").open() as f:
@@ -252,79 +266,38 @@ def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_failures_and_kills_of_a_cell_are_recorded_and_the_sweep_goes_on(data, tmp_path):
+def test_failures_of_a_cell_are_recorded_and_the_sweep_goes_on(data, tmp_path, toy_is_importable, monkeypatch):
     out = tmp_path / "sweep"
-    command = sweep_command(data, out, "--folds", "2")
-    command[command.index("0,1")] = "3"
-    done = subprocess.run(command, env=environment(TOY_FAIL="bad:kill"), capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
+    monkeypatch.setenv("TOY_FAIL", "bad:kill,other:raise")
+    models = ["toy:BAD", "toy:OTHER", "toy:GOOD"]
+    assert run_sweep(options(data, out, models=models, seeds=[3])) == 1
     records = {r.cell: r for r in read_records(out)}
-    assert records["bad_seed3_fold0"].error.startswith("the process was ended by SIGKILL")
-    assert records["good_seed3_fold1"].status == DONE and records["good_seed3_fold1"].patients == {"train": 6, "val": 6}
-    images = json.loads((out / "ground_truth.json").read_text())["images"]
-    assert len(images) == 12 and {x["fold"] for x in images} == {0, 1}
-    command.append("--resume")
-    done = subprocess.run(command, env=environment(TOY_FAIL="bad:raise"), capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "failed: bad_seed3_fold0: RuntimeError: the toy is broken" in done.stderr
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert records["bad_seed3"].error.startswith("the process was ended by SIGKILL")
+    assert records["other_seed3"].error == "RuntimeError: the toy is broken"
+    assert records["good_seed3"].status == DONE
     with (out / "summary.csv").open() as f:
-        rows = list(csv.DictReader(f))
-    assert {r["n"] for r in rows if r["metric"] == "map50_95" and r["class"] == "all"} == {"1"}
-
-
-@pytest.mark.slow
-def test_a_cell_refuses_another_environment(data, tmp_path, monkeypatch):
-    out = tmp_path / "sweep"
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    assert run_sweep(options(data, out, models=["toy:GOOD"], seeds=[0])) == 0
+        assert {r["model"] for r in csv.DictReader(f)} == {"good"}
+    # data that changes while a sweep runs is found out by the cell
     (Path(data).parent / "labels" / "val" / "v0.txt").write_text("1 0.5 0.5 0.1 0.1\n")
     with pytest.raises(processes.EnvironmentDiffersError, match="The data has changed since the sweep was begun"):
-        processes.run_job(out, read_sweep(out), Job(("good",), 1, None))
-    assert [r.cell for r in read_records(out)] == ["good_seed0"]
+        processes.run_job(out, read_sweep(out), Job(("good",), 4, None))
+    assert len(read_records(out)) == 3
 
 
 @pytest.mark.slow
-def test_equal_seeds_of_a_real_model_give_equal_results(tiny, tmp_path):
+def test_equal_seeds_of_a_real_model_give_equal_results(data, tmp_path):
     outs = [tmp_path / "first", tmp_path / "second"]
-    for out in outs:
-        done = run(
-            [
-                *(
-                    *SCRIPT,
-                    "--data",
-                    str(tiny),
-                    "--patient",
-                    "(.*)",
-                    "--models",
-                    "yolov8n",
-                    "--seeds",
-                    "4",
-                    "--epochs",
-                    "2",
-                ),
-                *(
-                    "--imgsz",
-                    "64",
-                    "--batch",
-                    "2",
-                    "--set",
-                    "warmup_epochs=0",
-                    "--latency-rounds",
-                    "1",
-                    "--out",
-                    str(out),
-                ),
-            ],
-            tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+    for rounds, out in enumerate(outs):
+        real = {"models": ["yolov8n"], "seeds": [4], "epochs": 2, "imgsz": 64, "batch": 2}
+        recipe = {"warmup_epochs": 0, "lr0": 0.01}
+        assert run_sweep(options(data, out, **real, rounds=rounds, recipe=recipe)) == 0
     first, second = (read_records(out)[0] for out in outs)
     assert first.confusion == second.confusion and first.metrics == second.metrics
     files = [(out / "cells" / first.cell / "predictions.json").read_bytes() for out in outs]
     assert files[0] == files[1] and len(files[0]) > 1000
-    assert json.loads((outs[0] / "latency.json").read_text())["models"]["yolov8n"]["median_ms"] > 0
-    assert not list(tiny.parent.rglob("*.cache"))  # nothing is left beside the user's data
+    latency = json.loads((outs[1] / "latency.json").read_text())["models"]["yolov8n"]
+    assert latency["median_ms"] > 0 and latency["trained"] is True
+    assert not list(Path(data).parent.rglob("*.cache"))  # nothing is left beside the user's data
 
 
 def test_the_toy_family_keeps_to_the_contract(data, tmp_path):

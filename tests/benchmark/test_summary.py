@@ -77,7 +77,7 @@ def find(rows, **wanted):
 def test_summary_over_seeds(tmp_path):
     made = make_folder(tmp_path)
     write_json(tmp_path / "latency.json", {"models": {"good": {"rounds_ms": [4.0, 6.0]}}})
-    write_tables(tmp_path)
+    write_tables(tmp_path, 200)
     rows = table(tmp_path / "summary.csv")
     assert list(rows[0]) == ["dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high"]
     values = [made[f"good_seed{s}"].metrics["map50_95"] for s in range(3)]
@@ -99,7 +99,7 @@ def test_summary_over_seeds(tmp_path):
 
 def test_comparisons_are_paired_and_ranks_follow(tmp_path):
     made = make_folder(tmp_path)
-    write_tables(tmp_path)
+    write_tables(tmp_path, 200)
     rows = table(tmp_path / "comparisons.csv")
     assert list(rows[0]) == ["dataset", "a", "b", "metric", "diff", "ci_low", "ci_high"]
     row = find(rows, metric="map50_95")
@@ -113,13 +113,13 @@ def test_comparisons_are_paired_and_ranks_follow(tmp_path):
     good, bad = (float(find(ranked, model=m, metric="map50_95")["mean_rank"]) for m in ("good", "bad"))
     assert good + bad == pytest.approx(3) and good < 1.1
     before = (tmp_path / "comparisons.csv").read_bytes()
-    write_tables(tmp_path)
+    write_tables(tmp_path, 200)
     assert (tmp_path / "comparisons.csv").read_bytes() == before
 
 
 def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
     made = make_folder(tmp_path, folds=2, seeds=(0, 1), failed=("bad_seed1_fold1",))
-    write_tables(tmp_path)
+    write_tables(tmp_path, 200)
     rows = table(tmp_path / "summary.csv")
     assert find(rows, model="good", metric="mcc", **{"class": "all"})["n"] == "2"
     assert find(rows, model="bad", metric="mcc", **{"class": "all"})["n"] == "1"
@@ -135,7 +135,7 @@ def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
 
 def test_one_model_and_none(tmp_path):
     make_folder(tmp_path, seeds=(0,), failed=("bad_seed0",))
-    write_tables(tmp_path)
+    write_tables(tmp_path, 200)
     assert table(tmp_path / "comparisons.csv") == []
     assert {r["model"] for r in table(tmp_path / "summary.csv")} == {"good"}
     row = find(table(tmp_path / "summary.csv"), metric="map50_95", **{"class": "all"})

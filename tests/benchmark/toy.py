@@ -1,7 +1,7 @@
 """A family for the tests: it "trains" in no time, and finds the labelled boxes, moved a little by its seed.
 
-`TOY_SECONDS` makes its trainings last, `TOY_FAIL` makes them fail: "raise", or "kill" as the system does when memory is
-short. Each training adds a line to `TOY_LOG`.
+`TOY_SECONDS` makes its trainings last. `TOY_FAIL`, such as "bad:kill,good:raise", makes them fail, or end as the system
+ends what takes too much memory. Each training adds a line to `TOY_LOG`.
 """
 
 import json
@@ -16,6 +16,17 @@ from ultralytics.data.utils import img2label_paths
 
 from yolospine_ultra.benchmark.family import ModelEntry
 from yolospine_ultra.evaluate.findings import ImageFindings
+
+
+def write_patients(root):
+    """A dataset of 8 and 4 images with names of their own, each its own patient; its YAML."""
+    from conftest import write_dataset  # which cells, that import this module too, do not find
+
+    file = write_dataset(root, images=8)
+    for i in range(4):
+        for kind, end in (("images", "png"), ("labels", "txt")):
+            (root / kind / "val" / f"{i}.{end}").rename(root / kind / "val" / f"v{i}.{end}")
+    return str(file)
 
 
 class ToyDetector:
@@ -51,9 +62,10 @@ class ToyFamily:
             with open(log, "a") as f:
                 f.write(f"{entry.name} {budget.seed} {len(data.train)} {len(data.val)} {os.getpid()}\n")
         time.sleep(float(os.environ.get("TOY_SECONDS", 0)))
-        if os.environ.get("TOY_FAIL") == f"{entry.name}:raise":
+        fails = os.environ.get("TOY_FAIL", "").split(",")
+        if f"{entry.name}:raise" in fails:
             raise RuntimeError("the toy\nis broken")
-        if os.environ.get("TOY_FAIL") == f"{entry.name}:kill":
+        if f"{entry.name}:kill" in fails:
             os.kill(os.getpid(), signal.SIGKILL)
         weights = folder / "weights.json"
         weights.write_text(json.dumps(budget.seed))
@@ -72,5 +84,6 @@ class NeedyFamily(ToyFamily):
 FAMILY, NEEDY = ToyFamily(), NeedyFamily()
 GOOD = ModelEntry("good", "toy:FAMILY", {"noise": 0.5}, scale="n")
 STRICT = ModelEntry("good-strict", "toy:FAMILY", {"noise": 0.5}, scale="n", predict={"threshold": 0.8})
+OTHER = ModelEntry("other", "toy:FAMILY", {"noise": 1.0})
 BAD = ModelEntry("bad", "toy:FAMILY", {"noise": 5.0}, scale="n")
 ABSENT = ModelEntry("absent", "toy:NEEDY", {})

@@ -10,12 +10,14 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -34,6 +36,7 @@ from yolospine_ultra.benchmark.records import (
     Record,
     Sweep,
     cell_name,
+    is_done,
     read_sweep,
     read_truth,
     write_json,
@@ -92,11 +95,11 @@ def budget_of(sweep: Sweep, seed: int) -> Budget:
 
 
 def run_job(folder: Path, job: Job) -> bool:
-    """Train, then evaluate every row; write their records.
+    """Train, then evaluate every row that has no record yet; write their records.
 
     Args:
         folder: of the sweep.
-        job: which training.
+        job: which training. Where an earlier attempt has left its weights, they serve.
 
     Returns:
         Whether all rows are done.
@@ -112,7 +115,7 @@ def run_job(folder: Path, job: Job) -> bool:
     family = family_of(entries[0])
     modules = packages_distributions()
     packages = tuple(d for p in family.packages for d in modules.get(p, (p,)))
-    common = {
+    known = {
         "dataset": sweep.dataset,
         "seed": job.seed,
         "fold": job.fold,
@@ -121,32 +124,62 @@ def run_job(folder: Path, job: Job) -> bool:
         "commit": commit(),
         "command": shlex.join(sys.orig_argv),
     }
-    work, budget, device = folder / "work" / job.name, budget_of(sweep, job.seed), sweep.budget["device"]
+    left = [e for e, cell in zip(entries, job.cells, strict=True) if not is_done(folder, cell)]
+    work, budget = folder / "work" / job.name, budget_of(sweep, job.seed)
     try:
         cell = make_view(data, job.fold, work / "view")
-        train, val = data.split(job.fold)
-        common["images"] = {"train": len(train), "val": len(val)}
-        common["patients"] = {"train": len({x.patient for x in train}), "val": len({x.patient for x in val})}
-        timing.reset_cuda_peak(device)
-        before = time.perf_counter()
-        weights = family.train(entries[0], cell, budget, work)
-        seconds = time.perf_counter() - before
-        memory = {"train_rss": timing.peak_rss()}
-        memory["train_cuda"] = None if "," in device else timing.cuda_peak(device)
-        write_json(work / "weights.json", str(weights.relative_to(work)))
+        training = read_training(work) or _train(entries[0], family, cell, budget, work)
     except Exception as error:  # whatever a library raises belongs into the record, and the sweep goes on
-        for entry in entries:
-            _fail(folder, entry, common, error)
+        for entry in left:
+            _fail(folder, entry, known, error)
         return False
+    train, val = data.split(job.fold)
+    known["images"] = {"train": len(train), "val": len(val)}
+    known["patients"] = {"train": len({x.patient for x in train}), "val": len({x.patient for x in val})}
     done = True
-    for entry in entries:
+    for entry in left:
         try:
-            common["seconds"] = {"train": seconds, "epoch": seconds / budget.epochs}
-            _evaluate_row(folder, sweep, entry, family, cell, budget, weights, {**common, "memory": memory}, start)
+            _evaluate_row(folder, sweep, entry, family, cell, budget, training, known, start)
         except Exception as error:
-            _fail(folder, entry, common, error)
+            _fail(folder, entry, known, error)
             done = False
     return done
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training has left: its weights, its seconds, and its memory as in `records.Record`."""
+
+    weights: Path
+    seconds: float
+    memory: dict[str, float | None]
+
+
+def read_training(work: Path) -> Training | None:
+    """What a training has left in a job's folder, None where it has not ended or its weights are gone."""
+    file = work / "training.json"
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    weights = work / content["weights"]
+    return Training(weights, content["seconds"], content["memory"]) if weights.exists() else None
+
+
+def _train(entry: ModelEntry, family: Family, cell: CellData, budget: Budget, work: Path) -> Training:
+    """Train in a folder of its own, timed."""
+    model = work / "model"
+    shutil.rmtree(model, ignore_errors=True)  # of an attempt that failed
+    (work / "training.json").unlink(missing_ok=True)
+    model.mkdir()
+    timing.reset_cuda_peak(budget.device)
+    before = time.perf_counter()
+    weights = family.train(entry, cell, budget, model)
+    seconds = time.perf_counter() - before
+    cuda = None if "," in budget.device else timing.cuda_peak(budget.device)  # processes of their own train on several
+    memory = {"train_rss": timing.peak_rss(), "train_cuda": cuda}
+    content = {"weights": str(weights.relative_to(work)), "seconds": seconds, "memory": memory}
+    write_json(work / "training.json", content)
+    return Training(weights, seconds, memory)
 
 
 def _evaluate_row(
@@ -156,28 +189,28 @@ def _evaluate_row(
     family: Family,
     cell: CellData,
     budget: Budget,
-    weights: Path,
-    common: dict,
+    training: Training,
+    known: dict,
     start: float,
 ) -> None:
     """Predict with a row's detector, measure, and write its predictions and its record."""
-    name = cell_name(entry.name, common["seed"], common["fold"])
+    name = cell_name(entry.name, known["seed"], known["fold"])
     everything = read_truth(folder)
-    own = everything.of(common["fold"])
+    own = everything.of(known["fold"])
     truth, ids = [everything.images[i] for i in own], (own + 1).tolist()
     if [f.relative_to(cell.yaml.parent / "images").as_posix() for f in cell.val] != [x.name for x in truth]:
         raise ValueError("ground_truth.json has other images than the data.")
     timing.reset_cuda_peak(budget.device)
-    detector = family.load(entry, weights, cell, budget)
+    detector = family.load(entry, training.weights, cell, budget)
     before = time.perf_counter()
     found = detect(detector, cell.val)
     predict = time.perf_counter() - before
-    memory = {**common["memory"], "predict_rss": timing.peak_rss(), "predict_cuda": timing.cuda_peak(budget.device)}
+    memory = {"predict_rss": timing.peak_rss(), "predict_cuda": timing.cuda_peak(budget.device)}
     named = [ImageFindings(t.name, f.boxes, f.classes, f.scores) for t, f in zip(truth, found, strict=True)]
     file = write_predictions(folder, name, named, ids)
     names = [sweep.names[i] for i in sorted(sweep.names)]
     measured: Evaluation = evaluate(truth, read_predictions(file, truth, len(names)), names, sweep.conf)
-    seconds = {**common["seconds"], "predict": predict, "total": time.perf_counter() - start}
+    spent = {"train": training.seconds, "epoch": training.seconds / budget.epochs, "predict": predict}
     record = Record(
         cell=name,
         model=entry.name,
@@ -188,7 +221,9 @@ def _evaluate_row(
         classes=measured.classes,
         confusion=measured.confusion.tolist(),
         parameters=sum(p.numel() for p in detector.module.parameters()),
-        **{**common, "memory": memory, "seconds": seconds},
+        seconds={**spent, "total": time.perf_counter() - start},
+        memory={**training.memory, **memory},
+        **known,
     )
     write_record(folder, record)
 
@@ -208,16 +243,12 @@ def detect(detector: Detector, images: Sequence[Path]) -> list[ImageFindings]:
     return found
 
 
-def _fail(folder: Path, entry: ModelEntry, common: dict, error: Exception) -> None:
+def _fail(folder: Path, entry: ModelEntry, known: dict, error: Exception) -> None:
     """Record a failed row; the traceback goes to the log."""
     traceback.print_exception(error)
+    row = {"model": entry.name, "family": entry.family, "scale": entry.scale, "status": FAILED}
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    kept = {k: common[k] for k in ("dataset", "seed", "fold", "started", "environment", "commit", "command")}
-    name = cell_name(entry.name, common["seed"], common["fold"])
-    write_record(
-        folder,
-        Record(name, model=entry.name, family=entry.family, scale=entry.scale, status=FAILED, error=text, **kept),
-    )
+    write_record(folder, Record(cell_name(entry.name, known["seed"], known["fold"]), **row, error=text, **known))
 
 
 def main() -> int:

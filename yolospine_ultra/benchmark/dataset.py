@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sklearn.model_selection import GroupKFold
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 
 from yolospine_ultra.benchmark.family import CellData
@@ -232,6 +231,8 @@ def _share_out(images: Sequence[BenchmarkImage], folds: int, listed: bool) -> li
         if torn:
             raise ValueError(f"annotations.csv gives patient {torn[0]} {len(given[torn[0]])} folds, expected one.")
         return [replace(x, fold=min(given[x.patient])) for x in images]
+    from sklearn.model_selection import GroupKFold  # seconds to import, which every cell would pay
+
     groups = [x.patient for x in images]
     made = [replace(x, fold=None) for x in images]
     for fold, (_, inside) in enumerate(GroupKFold(folds).split(images, groups=groups)):

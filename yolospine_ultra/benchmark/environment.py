@@ -30,7 +30,7 @@ PACKAGES = (
     "faster-coco-eval",
 )
 # these show results and have no part in them
-_SHOWS = ("benchmark/report/", "benchmark/paper", "app/")
+_SHOWS = ("benchmark/report/", "benchmark/paper", "benchmark/specs", "app/")
 
 
 def devices(device: str) -> list[int]:

@@ -12,7 +12,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from yolospine_ultra.benchmark.cell import OTHER_ENVIRONMENT, budget_of, check_belongs, die_with_parent, prepare_process
+from yolospine_ultra.benchmark.cell import (
+    OTHER_ENVIRONMENT,
+    budget_of,
+    check_belongs,
+    die_with_parent,
+    prepare_process,
+    read_training,
+)
 from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view
 from yolospine_ultra.benchmark.plan import Job
 from yolospine_ultra.benchmark.records import FORMAT, read_sweep, write_json
@@ -41,9 +48,8 @@ def measure(folder: Path, jobs: list[Job], rounds: int) -> None:
     models, trained = {}, {}
     cell = make_view(data, None if sweep.folds is None else 0, view)
     for job in jobs:
-        work = folder / "work" / job.name
-        note = work / "weights.json"
-        weights = work / json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+        training = read_training(folder / "work" / job.name)
+        weights = training.weights if training else None
         for name in job.models:
             entry = sweep.models[name]
             detector = family_of(entry).load(entry, weights, cell, budget_of(sweep, job.seed))

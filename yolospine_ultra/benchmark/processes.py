@@ -16,7 +16,7 @@ from pathlib import Path
 from yolospine_ultra.benchmark.cell import OTHER_ENVIRONMENT
 from yolospine_ultra.benchmark.environment import offline_variables
 from yolospine_ultra.benchmark.plan import Job
-from yolospine_ultra.benchmark.records import FAILED, Record, Sweep, read_record, write_json, write_record
+from yolospine_ultra.benchmark.records import FAILED, Record, Sweep, is_done, read_record, write_json, write_record
 
 _POLL = 0.2  # seconds
 
@@ -31,7 +31,7 @@ def run_job(folder: Path, sweep: Sweep, job: Job) -> list[Record]:
     Args:
         folder: of the sweep.
         sweep: its protocol.
-        job: which training; what was left of an earlier attempt is overwritten.
+        job: which training; records of it that are done stay as they are.
 
     Returns:
         Its records; one that the process did not leave is made here, with the reason of its end.
@@ -42,7 +42,8 @@ def run_job(folder: Path, sweep: Sweep, job: Job) -> list[Record]:
     work = folder / "work" / job.name
     write_json(work / "job.json", {"models": job.models, "seed": job.seed, "fold": job.fold})
     for cell in job.cells:
-        (folder / "cells" / cell / "record.json").unlink(missing_ok=True)
+        if not is_done(folder, cell):
+            (folder / "cells" / cell / "record.json").unlink(missing_ok=True)
     log = work / "log.txt"
     code = _run("cell", [str(folder), job.name], work, job.seed, sweep.budget["threads"])
     if code == OTHER_ENVIRONMENT:

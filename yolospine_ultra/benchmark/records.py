@@ -114,7 +114,8 @@ class Record:
         classes: by class name: map50_95, map75, map50 (None without ground truth, and then not in the mean),
             ground_truth (boxes).
         confusion: (C + 1, C + 1) counts, row = truth, column = prediction, the last of each = background.
-        seconds: train (whole training), epoch (train / epochs), predict (all val images), total (of the cell).
+        seconds: train (whole training), epoch (train / epochs), predict (all val images), total (of the job up to this
+            record).
         memory: MiB: train_rss, predict_rss (most the process has had by the end of each), train_cuda, predict_cuda
             (most the allocator has given out; None without a GPU, and for trainings on several).
         parameters: of the network as trained, every element once.
@@ -199,6 +200,12 @@ def read_record(folder: str | Path, cell: str) -> Record:
         ValueError: it is of another format or no record.
     """
     return Record(**_read(Path(folder) / "cells" / cell / "record.json"))
+
+
+def is_done(folder: str | Path, cell: str) -> bool:
+    """Whether a cell has a record and has not failed."""
+    file = Path(folder) / "cells" / cell / "record.json"
+    return file.is_file() and read_record(folder, cell).status == DONE
 
 
 def read_records(folder: str | Path) -> list[Record]:

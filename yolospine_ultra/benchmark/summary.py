@@ -24,6 +24,7 @@ import numpy as np
 from yolospine_ultra.benchmark.metrics import AP_NAMES, agreement, mean_defined
 from yolospine_ultra.benchmark.records import DONE, Record, Sweep, read_records, read_sweep, read_truth
 from yolospine_ultra.benchmark.statistics import (
+    RESAMPLES,
     draw_patients,
     match,
     mean_precision,
@@ -41,12 +42,17 @@ COMPARED = ("map50_95", "map50")  # of `statistics.mean_precision`
 ALL = "all"  # stands in the column `class` for what is of no single one
 
 
-def write_tables(folder: Path) -> None:
-    """Write the three tables of a sweep, from what is in its folder."""
+def write_tables(folder: Path, resamples: int = RESAMPLES) -> None:
+    """Write the three tables of a sweep, from what is in its folder.
+
+    Args:
+        folder: of the sweep.
+        resamples: of the patients.
+    """
     sweep, records = read_sweep(folder), read_records(folder)
     seeds = complete_seeds(sweep, records)
     _write(folder / "summary.csv", SUMMARY, summary_rows(folder, sweep, seeds))
-    compared, ranked = comparison_rows(folder, sweep, seeds)
+    compared, ranked = comparison_rows(folder, sweep, seeds, resamples)
     _write(folder / "comparisons.csv", COMPARISONS, compared)
     _write(folder / "ranks.csv", RANKS, ranked)
 
@@ -143,11 +149,11 @@ def read_latency(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def comparison_rows(
-    folder: Path, sweep: Sweep, seeds: dict[str, dict[int, list[Record]]]
+    folder: Path, sweep: Sweep, seeds: dict[str, dict[int, list[Record]]], resamples: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of `comparisons.csv` and of `ranks.csv`."""
     truth = read_truth(folder)
-    draws = draw_patients(truth.patients)
+    draws = draw_patients(truth.patients, resamples)
     draws = np.concatenate([np.ones_like(draws[:1]), draws])  # the first is the data as it is
     index = [truth.of(fold) for fold in ([None] if sweep.folds is None else range(sweep.folds))]
     curves: dict[str, dict[int, np.ndarray]] = {}
