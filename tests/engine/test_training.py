@@ -209,6 +209,10 @@ def test_recipe_is_the_papers_and_the_users_arguments_win(tmp_path):
     plain = with_recipe({}, {})
     assert (plain["optimizer"], plain["lr0"], plain["weight_decay"]) == ("AdamW", 1e-4, 1e-2)
     assert (plain["epochs"], plain["batch"], plain["imgsz"], plain["nbs"]) == (200, 32, 384, 32)
+    assert 0 < plain["degrees"] <= 3 and plain["mri_augment"] > 0 and plain["class_centric"] > 0
+    assert (
+        "mri_augment" not in with_recipe({}, {"mri_augment": 0.0}) and with_recipe({"degrees": 0}, {})["degrees"] == 0
+    )
     assert plain["lr0"] * ARGUMENTS["backbone_lr"] == 5e-5
     assert with_recipe({"lr0": 0.01, "batch": 8}, {}) | RECIPE == with_recipe({"batch": 8}, {}) | RECIPE
     assert with_recipe({"lr0": 0.01, "batch": 8}, {})["lr0"] == 0.01
@@ -292,7 +296,8 @@ def test_four_images_are_learnt_by_heart(tmp_path):
                 shutil.copy(SPIDER / kind / "train" / f"{stem}{suffix}", folder)
     classes = "[DDD, IVDn, SS, SP, LDB, TDB]"
     (tmp_path / "four.yaml").write_text(f"path: {tmp_path}\ntrain: images/train\nval: images/val\nnames: {classes}\n")
-    off = dict.fromkeys(("mosaic", "translate", "scale", "hsv_v", "fliplr", "warmup_epochs", "weight_decay"), 0.0)
+    changes = ("mosaic", "translate", "scale", "hsv_v", "fliplr", "degrees", "mri_augment", "class_centric")
+    off = dict.fromkeys((*changes, "warmup_epochs", "weight_decay"), 0.0)
     model = YOLO("yolospine-n.yaml")
     model.train(
         data=str(tmp_path / "four.yaml"), epochs=120, project=str(tmp_path), lr0=2e-3, backbone_lr=1.0, val=False,

@@ -28,6 +28,8 @@ class SpineDataset(ScanDataset):
         self.class_centric, self.seed = hyp.class_centric, hyp.seed
         self.artefacts = MRIArtefacts(hyp.mri_augment)
         super().__init__(*args, hyp=hyp, **kwargs)
+        # an image in the host's buffer is not decoded again: a set that fits in it without extra samples fits with them
+        self.max_buffer_length = round(self.max_buffer_length * self.ni / len(set(self.im_files)))
 
     def update_labels(self, include_class: list[int] | None) -> None:
         """As the host's, then with the extra samples of `class_centric`."""

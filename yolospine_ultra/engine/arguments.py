@@ -28,6 +28,10 @@ RECIPE: dict[str, Any] = {
     "batch": 32,
     "imgsz": 384,
     "cls_pw": 0.25,  # class weights w_k, inverse frequency to this power
+    # "Augmentation Strategy", without amounts: ours are small. The host's fliplr and hsv_v are on already.
+    "degrees": 2.0,  # a disc's box, upright again, grows by a twentieth in height
+    "mri_augment": 0.25,
+    "class_centric": 0.25,
 }
 
 

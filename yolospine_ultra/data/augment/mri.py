@@ -1,8 +1,8 @@
 """Artefacts of MRI acquisition for training images: Gaussian blur, Rician noise, motion blur and coil bias field.
 
 Source: YOLOspine (Masood and Taj 2026), "Augmentation Strategy", which names the first three and gives no severities;
-the bias field is ours. The ranges below are in fractions of the image's long side, so that they mean the same at every
-`imgsz`, or in 8-bit grey values; millimetres are for a lumbar field of view of 280 mm.
+the bias field is ours. Lengths below are fractions of the image's long side, so that they mean the same at every
+`imgsz`; millimetres are for a lumbar field of view of 280 mm, grey values for 8 bits.
 
 Made of OpenCV and NumPy, which the host needs anyway. MONAI's RandRicianNoise, RandBiasField and RandGaussianSmooth
 came first, and the tests compare with them. But they cost about ten times as much (`scripts/benchmark_loader.py`), the
@@ -22,8 +22,10 @@ from numpy.polynomial.legendre import legvander
 # Full width at half maximum .7 to 2 mm: from a fine to twice the coarsest in-plane pixel of SPIDER (.24 to 1.06 mm,
 # van der Graaf et al. 2024).
 BLUR_SIGMA = (0.001, 0.003)  # of the long side
-# Noise levels of BrainWeb (Cocosco et al. 1997), 1 to 9% of the brightest tissue, here of the full 8-bit range.
-RICIAN_SIGMA = (2.5, 23.0)  # grey values
+# Of the image's standard deviation, as an image with a dark window would drown in what a bright one bears. It is 76
+# grey values in the median of SPIDER's slices, so 1.5 to 11: .6 to 4.5% of the brightest tissue, the lower half of
+# BrainWeb's noise levels (Cocosco et al. 1997), because the discs are dark, 43 in the median.
+RICIAN_SIGMA = (0.02, 0.15)
 # A displacement of 1.4 to 4.2 mm during the acquisition, less than half a disc's height; our choice.
 MOTION_LENGTH = (0.005, 0.015)  # of the long side
 # Largest gain of the field. BrainWeb's inhomogeneity of 20 to 40% is a gain of up to 1.1 to 1.2 in a head coil; the
@@ -117,36 +119,36 @@ class MRIArtefacts:
         """
         if random.random() >= self.p:
             return image
-        artefact = random.choice(ARTEFACTS)(max(image.shape[:2]))
         planes = cv2.split(image)
+        artefact = random.choice(ARTEFACTS)(planes[0])
         grey = all(cv2.norm(planes[0], other, cv2.NORM_INF) == 0 for other in planes[1:])
         changed = [artefact(planes[0])] * len(planes) if grey else [artefact(plane) for plane in planes]
         return cv2.merge(changed).reshape(image.shape)
 
 
-def draw_blur(side: int) -> Callable[[Plane], Plane]:
-    """A Gaussian blur for images of `side` pixels."""
-    sigma = random.uniform(*BLUR_SIGMA) * side
-    return lambda plane: gaussian_blur(plane, sigma)
+def draw_blur(plane: Plane) -> Callable[[Plane], Plane]:
+    """A Gaussian blur for images of the size of `plane`."""
+    sigma = random.uniform(*BLUR_SIGMA) * max(plane.shape)
+    return lambda other: gaussian_blur(other, sigma)
 
 
-def draw_noise(side: int) -> Callable[[Plane], Plane]:
-    """A Rician noise, the same for every plane it is given."""
-    sigma, seed = random.uniform(*RICIAN_SIGMA), random.getrandbits(31)
-    return lambda plane: rician_noise(plane, sigma, seed)
+def draw_noise(plane: Plane) -> Callable[[Plane], Plane]:
+    """A Rician noise for images as strong as `plane`, the same each time it is added."""
+    sigma, seed = random.uniform(*RICIAN_SIGMA) * cv2.meanStdDev(plane)[1].item(), random.getrandbits(31)
+    return lambda other: rician_noise(other, sigma, seed)
 
 
-def draw_motion(side: int) -> Callable[[Plane], Plane]:
-    """A movement for images of `side` pixels."""
-    length, angle = random.uniform(*MOTION_LENGTH) * side, random.uniform(0, 180)
-    return lambda plane: motion_blur(plane, length, angle)
+def draw_motion(plane: Plane) -> Callable[[Plane], Plane]:
+    """A movement for images of the size of `plane`."""
+    length, angle = random.uniform(*MOTION_LENGTH) * max(plane.shape), random.uniform(0, 180)
+    return lambda other: motion_blur(other, length, angle)
 
 
-def draw_bias(side: int) -> Callable[[Plane], Plane]:
+def draw_bias(plane: Plane) -> Callable[[Plane], Plane]:
     """A coil's field."""
     gain = random.uniform(*BIAS_GAIN)
     coefficients = np.random.uniform(-1, 1, (BIAS_DEGREE + 1, BIAS_DEGREE + 1))
-    return lambda plane: bias_field(plane, gain, coefficients)
+    return lambda other: bias_field(other, gain, coefficients)
 
 
 ARTEFACTS = (draw_blur, draw_noise, draw_motion, draw_bias)
