@@ -100,6 +100,15 @@ def test_the_same_from_a_stream_a_list_and_a_glob(weights, scans):
     torch.testing.assert_close(streamed.boxes.data, reference)
 
 
+def test_places_follow_their_images_when_the_next_batch_is_read_ahead(weights, scans):
+    """The host reads ahead on a GPU, in a thread of its own."""
+    model = YOLO(weights)
+    expected = {r.path: r.spacing_mm for r in model.predict(scans, **OPTIONS)}
+    model.predictor.model.prefetch = True
+    assert {r.path: r.spacing_mm for r in model.predict(scans, **OPTIONS)} == expected
+    assert len(set(expected.values())) >= 3
+
+
 def test_files_of_dotted_numbers(weights, tmp_path):
     """As archives name them: the whole name stays, up to what a picture adds."""
     write_dicom(tmp_path / "1.2.840.5", RNG.integers(0, 900, (48, 40)).astype(np.uint16))

@@ -22,7 +22,9 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
 from ultralytics.utils import LOGGER
 
-from yolospine_ultra.data.scans import ScanError, is_dicom, read_view, scan_kind, suffix_kind
+from yolospine_ultra.data.scans import ScanError, View, is_dicom, read_view, scan_kind, suffix_kind
+
+COARSE_MM = 2.0  # planes cut across slices that are further apart are named: a sagittal series would show more
 
 
 def label_paths(images: Iterable[str]) -> list[str]:
@@ -149,11 +151,18 @@ def verify_scan_label(args: tuple) -> tuple | list:
     if not _is_scan(file):
         return verify_image_label(args)
     try:
-        shape = read_view(file).image.shape
+        view = read_view(file)
     except ScanError as e:
         return [None, None, None, None, None, 0, 0, 0, 1, f"{prefix}{e}"]
-    result = verify_image_label((_StandIn(file, shape), *args[1:]))
-    return result if result[0] is None else (file, *result[1:])
+    result = verify_image_label((_StandIn(file, view.image.shape), *args[1:]))
+    if result[0] is None:
+        return result
+    coarse = f"{prefix}{file}: cut across slices {view.place.cut_mm:.3g} mm apart" if _is_coarse(view) else ""
+    return (file, *result[1:-1], "\n".join(filter(None, (result[-1], coarse))))
+
+
+def _is_coarse(view: View) -> bool:
+    return view.place.cut_mm is not None and view.place.cut_mm > COARSE_MM
 
 
 def _is_scan(file: str) -> bool:

@@ -74,6 +74,18 @@ def test_what_cannot_be_read_is_named(root, caplog):
         dataset(root)
 
 
+def test_coarse_cuts_are_named(root):
+    from yolospine_ultra.data.scan_dataset import verify_scan_label
+
+    def message(spacing):
+        file = root / "images" / "train" / "volume.nii.gz"
+        write_nifti(file, RNG.integers(0, 900, (16, 20, 30)).astype(np.int16), np.diag([1, 1, spacing, 1]))
+        label = root / "labels" / "train" / "volume.txt"
+        return verify_scan_label((str(file), str(label), "train: ", False, 2, 0, 0, False))[-1]
+
+    assert message(4.0).endswith("volume.nii.gz: cut across slices 4 mm apart") and message(1.0) == ""
+
+
 def test_wrong_labels_of_scans_are_refused_as_the_host_does(root):
     (root / "labels" / "train" / "dicom.txt").write_text("1 0.5 0.5 nan 0.5\n")
     (root / "labels" / "train" / "volume.txt").write_text("7 0.5 0.5 0.5 0.5\n")

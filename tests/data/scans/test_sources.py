@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from scan_files import write_dicom, write_mha, write_nifti, write_series
+from scan_files import AXIAL, write_dicom, write_mha, write_nifti, write_series
 
 from yolospine_ultra.data.scans import ScanError
 from yolospine_ultra.data.scans.loader import ScanLoader
@@ -142,6 +142,29 @@ def test_folders_in_lists_and_globs_are_series(tmp_path):
         given = read_all(find_sources(source))
         assert [p.removeprefix(str(tmp_path)) for p, _ in given] == ["/study/1/im002.dcm", "/study/2/im002.dcm"]
         assert all(place.index == 2 and place.planes == 5 for _, place in given)
+
+
+def test_files_without_a_series_number_stand_for_themselves(tmp_path):
+    for k in range(2):
+        write_dicom(tmp_path / f"{k}.dcm", PIXELS, position=(k, 0, 0), series=None)
+    assert names(find_sources(tmp_path), tmp_path) == ["0.dcm", "1.dcm"]
+
+
+def test_pipes_do_not_hang(tmp_path):
+    import os
+
+    write_dicom(tmp_path / "a.dcm", PIXELS)
+    for name in ("b.dcm", "c.nii", "d"):
+        os.mkfifo(tmp_path / name)
+    assert [p.rpartition("/")[2] for p, _ in read_all(find_sources(tmp_path))] == ["a.dcm"]
+
+
+def test_planes_cut_across_coarse_slices_are_said_to_be(tmp_path):
+    for k in range(6):
+        write_dicom(tmp_path / f"{k}.dcm", PIXELS, position=(0, 0, 4 * k), orientation=AXIAL)
+    loader = ScanLoader(find_sources(tmp_path))
+    ((_, _, (info,)),) = list(loader)
+    assert "(plane 9 of 16, cut across slices 4 mm apart)" in info
 
 
 def test_all_bad(tmp_path):

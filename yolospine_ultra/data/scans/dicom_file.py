@@ -37,6 +37,8 @@ _LOUD = {"pydicom", "pylibjpeg", "openjpeg", "libjpeg"}
 def is_dicom(path: Path) -> bool:
     """Whether a file has DICOM's mark, ``DICM`` at byte 128."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
         with open(path, "rb") as f:
             return f.read(132)[128:] == b"DICM"
     except OSError:

@@ -60,7 +60,9 @@ class ScanLoader(LoadImagesAndVideos):
             if image is None:
                 LOGGER.warning(f"Image Read Error {item.name}")
                 continue
-            plane = f" (plane {place.index + 1} of {place.planes})" if place and place.planes > 1 else ""
+            plane = f" (plane {place.index + 1} of {place.planes}" if place and place.planes > 1 else ""
+            if plane:
+                plane += f", cut across slices {place.cut_mm:.3g} mm apart)" if place.cut_mm else ")"
             paths.append(name)
             images.append(image)
             info.append(f"image {self.count}/{self.nf} {name}{plane}: ")

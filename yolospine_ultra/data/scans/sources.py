@@ -167,8 +167,9 @@ def _add_folder(found: Sources, folder: str, images: bool) -> None:
         if kind == "dicom" and is_dicom(Path(path)) and os.path.basename(path).upper() != "DICOMDIR":
             try:
                 for uid, frames in read_headers(Path(path)).items():
-                    series[uid] += frames
-                    items.setdefault(uid, _series_item(path, folder, series[uid]))
+                    key = uid or path  # without a UID nothing says that files belong together
+                    series[key] += frames
+                    items.setdefault(key, _series_item(path, folder, series[key]))
             except ScanError as e:
                 found.errors.append(e)
         elif (kind and suffix_kind(path) == kind) or kind == "deep":

@@ -11,7 +11,7 @@ import numpy as np
 from yolospine_ultra.data.scans.deep import is_deep, open_deep
 from yolospine_ultra.data.scans.dicom import open_dicom, open_series
 from yolospine_ultra.data.scans.dicom_file import is_dicom
-from yolospine_ultra.data.scans.scan import MAX_PLANE_PIXELS, Scan, ScanError, mid_sagittal, sagittal, upright
+from yolospine_ultra.data.scans.scan import MAX_PLANE_PIXELS, SAGITTAL, Scan, ScanError, mid_sagittal, sagittal, upright
 from yolospine_ultra.data.scans.volume import open_metaimage, open_nifti
 from yolospine_ultra.data.scans.window import to_uint8
 
@@ -38,6 +38,7 @@ class Place:
         planes: how many the stack has.
         spacing_mm: size of a pixel (rows, columns) in mm, or None where unknown.
         plane: ``sagittal``, ``coronal``, ``axial``, or None where unknown.
+        cut_mm: distance of the stored slices, where the plane was cut across them, else None.
         corner: patient position (LPS, mm) of the image's upper left corner (3,), or None where unknown.
         axes: unit vectors down and right in the patient (2, 3), or None where unknown.
     """
@@ -47,6 +48,7 @@ class Place:
     planes: int = 1
     spacing_mm: tuple[float, float] | None = None
     plane: str | None = None
+    cut_mm: float | None = None
     corner: np.ndarray | None = field(default=None, repr=False)
     axes: np.ndarray | None = field(default=None, repr=False)
 
@@ -142,7 +144,12 @@ def read_view(path: str | Path) -> View:
 
 def view_of(scan: Scan) -> View:
     """The mid-sagittal plane of a stack, or the one plane there is: upright, windowed, with square pixels."""
-    scan = sagittal(scan) if scan.geometry is not None and scan.shape[0] > 1 else upright(scan)
+    cut_mm = None
+    if scan.geometry is not None and scan.shape[0] > 1:
+        cut_mm = scan.spacing_mm[0] if scan.plane != SAGITTAL and scan.spacing_mm else None
+        scan = sagittal(scan)
+    else:
+        scan = upright(scan)
     index = mid_sagittal(scan) if scan.shape[0] > 1 else 0
     image = to_uint8(scan.read(index), scan.windows[index] if scan.windows else None)
     spacing = scan.spacing_mm and scan.spacing_mm[1:]
@@ -152,7 +159,7 @@ def view_of(scan: Scan) -> View:
         g = scan.geometry
         corner = g.origins[index] - g.down * scan.spacing_mm[1] / 2 - g.right * scan.spacing_mm[2] / 2
         axes = np.stack([g.down, g.right])
-    return View(image, Place(scan.files[index], index, scan.shape[0], spacing, scan.plane, corner, axes))
+    return View(image, Place(scan.files[index], index, scan.shape[0], spacing, scan.plane, cut_mm, corner, axes))
 
 
 def _square(
