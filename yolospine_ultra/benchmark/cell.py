@@ -55,7 +55,8 @@ def die_with_parent() -> None:
     """End this process, and those it has started, as soon as standard input is closed: the parent is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # not through sys.stdin, whose lock Python needs to end
+            pass
         if os.getpgid(0) == os.getpid():
             os.killpg(0, signal.SIGTERM)
         os._exit(1)
