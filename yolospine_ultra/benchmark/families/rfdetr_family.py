@@ -5,7 +5,8 @@ is trained by its own trainer, from random weights. Its learning rate, decay of 
 and clipping are its own; weight decay, warm-up, cosine, batch, epochs and seed are the benchmark's. Its augmentations
 are a random resize and crop, where the recipe has `scale`, and a flip at .5, where it has `fliplr`; it knows no mosaic.
 The image is stretched to a square, grey ones have three equal channels. The weights are its moving average after the
-last epoch; as its trainer insists on a validation, that gets one training image.
+last epoch; as its trainer insists on a validation, that gets one training image. Where the images make fewer than five
+batches, the package draws five with replacement.
 
 The package brings opencv-python-headless, which overlays the files of opencv-python: give it an environment of its own.
 """
@@ -103,7 +104,7 @@ class RFDETRFamily:
         network = model.model.model
         if weights is not None:
             network.load_state_dict(read_weights(weights, entry, data, budget))
-        network.eval()
+        network.eval().requires_grad_(False)  # torch's operation counter cannot follow its parameters' gradients
         return RFDETRDetector(model, len(data.names))
 
 
