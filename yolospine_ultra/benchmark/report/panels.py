@@ -15,13 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from yolospine_ultra.benchmark.records import Truth, read_truth
 from yolospine_ultra.benchmark.report.plots import WIDTH, style
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Results
+from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.data.scans import read_view, scan_kind
 from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
 from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 
@@ -38,7 +39,7 @@ class Panel:
     Attributes:
         name: file name.
         why: why it was chosen.
-        pixels: (H, W) or (H, W, 3) uint8.
+        pixels: (H, W, 3) uint8.
         truth, ours, baseline: findings, detections above the sweep's confidence only.
     """
 
@@ -86,12 +87,20 @@ def make_panels(results: Results, roles: Roles, images: Path, problems: list[str
         try:
             if Path(name).name not in files:
                 raise OSError(f"no such file under {images}")
-            pixels = np.asarray(Image.open(files[Path(name).name]).convert("RGB"))
-        except (OSError, ValueError) as error:
+            pixels = _pixels(files[Path(name).name])
+        except (OSError, ValueError, ImportError) as error:
             problems.append(f"Image {name} cannot be drawn ({error}).")
             continue
         panels.append(Panel(name, f"{why} ({gain[i]:+.2f})", pixels, truth.images[i], ours[i], baseline[i]))
     return panels
+
+
+def _pixels(file: Path) -> np.ndarray:
+    """What a detector sees of a file, image or scan: (H, W, 3) uint8."""
+    if scan_kind(file):
+        return read_view(file).channels()
+    with open_image(file) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _places(images: int) -> list[tuple[int, str]]:
@@ -136,7 +145,7 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str], ours: str, baseli
         grid = figure.subplots(len(panels), 3, squeeze=False)
         for row, panel in zip(grid, panels, strict=True):
             for axes in row:
-                axes.imshow(panel.pixels, cmap="gray", vmin=0, vmax=255)
+                axes.imshow(panel.pixels)
                 axes.set_axis_off()
             _draw(row[0], panel.truth, np.ones(len(panel.truth), bool), names, len(panel.pixels))
             for axes, found in ((row[1], panel.ours), (row[2], panel.baseline)):

@@ -33,7 +33,7 @@ STYLE = {
     "axes.titlecolor": INK, "axes.edgecolor": PALE, "xtick.color": INK, "ytick.color": INK, "grid.color": PALE,
     "grid.linewidth": 0.4, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
     "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "yolospine", "figure.facecolor": "none",
-    "axes.facecolor": "none", "savefig.facecolor": "none", "pdf.fonttype": 42,
+    "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
 
 
@@ -46,11 +46,12 @@ def save(figure: Figure, form: str) -> bytes:
     """A figure's bytes: "svg" and "webp" for the page, "pdf" and "png" for documents; all but "svg" on white."""
     out = io.BytesIO()
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same figure, the same bytes
+    white = "none" if form == "svg" else "white"
     with style():
-        figure.savefig(
-            out, format=form, dpi=200, bbox_inches="tight", metadata=dates.get(form),
-            facecolor="none" if form == "svg" else "white",
-        )  # fmt: skip
+        if figure.get_layout_engine() is not None:  # once: it is the slowest part of drawing
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(out, format=form, dpi=200, metadata=dates.get(form), facecolor=white)
     return out.getvalue()
 
 

@@ -109,7 +109,7 @@ def _printed(results: Results, model: str, table: str, metric: str) -> float | N
 
 def has_row(results: Results, roles: Roles) -> bool:
     """Whether the paper has a row for any of the ranked models; it has them at m scale only."""
-    return any(results.sweep.models[m].paper for m in roles.ranked)
+    return any(_printed(results, m, "internal", MAP) is not None for m in roles.ranked)
 
 
 def _missing(rows: Sequence[tuple[Value, ...]]) -> list[str]:
