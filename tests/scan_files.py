@@ -117,6 +117,10 @@ def compress(path, pixels, syntax):
         ds.PixelData = encapsulate([stream.getvalue()])
         ds["PixelData"].is_undefined_length = True
         ds.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    elif syntax == "JPEGLosslessSV1":
+        ds.PixelData = encapsulate([jpeg_lossless(pixels)])
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
     elif syntax in {"DeflatedExplicitVRLittleEndian", "ImplicitVRLittleEndian", "ExplicitVRBigEndian"}:
         big = syntax == "ExplicitVRBigEndian"
         ds.PixelData = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
@@ -128,6 +132,29 @@ def compress(path, pixels, syntax):
         ds.compress(getattr(uid, syntax))
     ds.save_as(path)
     return path
+
+
+def jpeg_lossless(pixels):
+    """A JPEG stream of 16 bits, lossless with the left neighbour as prediction (ISO 10918-1 H), the most usual one."""
+    import struct
+
+    values = pixels.astype(int)
+    predicted = np.zeros_like(values)
+    predicted[0, 0], predicted[0, 1:], predicted[1:, 0] = 2**15, values[0, :-1], values[:-1, 0]
+    predicted[1:, 1:] = values[1:, :-1]
+    bits = ""
+    for d in ((values - predicted + 2**15) % 2**16 - 2**15).ravel().tolist():
+        size = abs(d).bit_length()  # its code, of five bits for each of the 17 sizes, then the difference itself
+        bits += f"{size:05b}" + (f"{d if d > 0 else d + 2**size - 1:0{size}b}" if 0 < size < 16 else "")
+    bits += "1" * (-len(bits) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+
+    def segment(marker, content):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+    frame = segment(0xC3, struct.pack(">BHHB", 16, *values.shape, 1) + bytes([1, 0x11, 0]))
+    table = segment(0xC4, bytes([0, 0, 0, 0, 0, 17, *[0] * 11, *range(17)]))
+    return b"\xff\xd8" + frame + table + segment(0xDA, bytes([1, 1, 0, 1, 0, 0])) + data + b"\xff\xd9"
 
 
 def write_nifti(path, volume, affine):

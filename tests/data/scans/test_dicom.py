@@ -140,18 +140,51 @@ def test_multiframe_without_geometry(tmp_path):
     np.testing.assert_array_equal(scan.pixels, VOLUME)
 
 
-@pytest.mark.parametrize(
-    "syntax",
-    ["ImplicitVRLittleEndian", "ExplicitVRBigEndian", "DeflatedExplicitVRLittleEndian", "RLELossless",
-     "JPEG2000Lossless", "JPEGBaseline8Bit"],
-)  # fmt: skip
+NATIVE = ["ImplicitVRLittleEndian", "ExplicitVRBigEndian", "DeflatedExplicitVRLittleEndian"]
+DECODERS = {"JPEG2000Lossless": "openjpeg", "JPEGLosslessSV1": "libjpeg"}  # JPEGBaseline8Bit: Pillow, RLE: pydicom
+COMPRESSED = [*DECODERS, "JPEGBaseline8Bit", "RLELossless"]
+
+
+@pytest.mark.parametrize("syntax", [*NATIVE, *COMPRESSED])
 def test_transfer_syntaxes(tmp_path, syntax):
-    if syntax.startswith("JPEG2000"):
-        pytest.importorskip("openjpeg")
+    if syntax in DECODERS:
+        pytest.importorskip(DECODERS[syntax])
     smooth = np.add.outer(np.arange(64), np.arange(48))
     pixels = smooth.astype(np.uint8) if syntax == "JPEGBaseline8Bit" else (smooth * 30).astype(np.uint16)
     scan = read_scan(compress(tmp_path / "a.dcm", pixels, syntax))
     np.testing.assert_allclose(scan.pixels[0], pixels, atol=2 if syntax == "JPEGBaseline8Bit" else 0)
+
+
+KINDS = ["RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scanners_image_in_every_syntax(kind):
+    """pydicom's own files: one slice of a scanner, encoded by other programs."""
+    from pydicom.data import get_testdata_file
+
+    if kind == "jpeg_ls_lossless":
+        pytest.importorskip("libjpeg")
+    plain = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False))
+    scan = read_scan(get_testdata_file(f"MR_small_{kind}.dcm", download=False))
+    np.testing.assert_array_equal(scan.pixels[0], plain.pixel_array)
+    assert scan.spacing_mm[1:] == tuple(plain.PixelSpacing) and scan.window == (plain.WindowCenter, plain.WindowWidth)
+
+
+def test_pydicoms_own_files_are_read_or_refused():
+    """Some hundred files of all modalities, syntaxes and defects."""
+    from pathlib import Path
+
+    read, refused = 0, 0
+    for file in sorted((Path(pydicom.__file__).parent / "data").rglob("*")):
+        if file.is_file():
+            try:
+                assert read_view(file).image.size
+                read += 1
+            except ScanError as e:
+                assert str(e).startswith(f"{file}: ")
+                refused += 1
+    assert read > 20 and refused > 50
 
 
 def test_a_missing_decoder_names_the_extra(tmp_path, monkeypatch):
@@ -227,12 +260,10 @@ def test_truncated_at(tmp_path, cut):
         read_scan(path)
 
 
-@pytest.mark.parametrize(
-    "syntax", ["RLELossless", "JPEG2000Lossless", "JPEGBaseline8Bit", "DeflatedExplicitVRLittleEndian"]
-)
+@pytest.mark.parametrize("syntax", [*COMPRESSED, "DeflatedExplicitVRLittleEndian"])
 def test_truncated_streams(tmp_path, syntax):
-    if syntax.startswith("JPEG2000"):
-        pytest.importorskip("openjpeg")
+    if syntax in DECODERS:
+        pytest.importorskip(DECODERS[syntax])
     pixels = np.tile(PIXELS, (3, 4)).astype(np.uint8 if syntax == "JPEGBaseline8Bit" else np.uint16)
     path = compress(tmp_path / "a.dcm", pixels, syntax)
     path.write_bytes(path.read_bytes()[:-300])
@@ -242,10 +273,10 @@ def test_truncated_streams(tmp_path, syntax):
         assert str(path) in str(e)
 
 
-@pytest.mark.parametrize("syntax", ["RLELossless", "JPEG2000Lossless", "JPEGBaseline8Bit"])
+@pytest.mark.parametrize("syntax", COMPRESSED)
 def test_streams_of_another_size_are_refused_before_they_are_decoded(tmp_path, syntax, monkeypatch):
-    if syntax.startswith("JPEG2000"):
-        pytest.importorskip("openjpeg")
+    if syntax in DECODERS:
+        pytest.importorskip(DECODERS[syntax])
     dtype = np.uint8 if syntax == "JPEGBaseline8Bit" else np.uint16
     path = compress(tmp_path / "a.dcm", RNG.integers(0, 200, (300, 200)).astype(dtype), syntax)
     edit_dicom(path, Rows=16, Columns=8)

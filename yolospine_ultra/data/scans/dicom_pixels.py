@@ -79,6 +79,8 @@ def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
     at = 2
     while at + 10 <= len(frame) and frame[at] == 0xFF:
         marker, length = frame[at + 1], struct.unpack(">H", frame[at + 2 : at + 4])[0]
+        if marker == 0xDE:  # hierarchical: frames of several sizes
+            return None
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}):
             return (*struct.unpack(">HH", frame[at + 5 : at + 9]), frame[at + 9])
         at += 1 if marker == 0xFF else 2 + length
