@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import toy
 from conftest import REPO, run
+from ultralytics import YOLO
 
 from yolospine_ultra.benchmark import processes, runner
+from yolospine_ultra.benchmark.cell import read_training
 from yolospine_ultra.benchmark.plan import Job
 from yolospine_ultra.benchmark.progress import Progress
 from yolospine_ultra.benchmark.records import DONE, FAILED, Record, read_records, read_sweep
@@ -74,6 +76,23 @@ def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_proces
     # the new row shares its training with a row that is done
     assert in_process[4:] == ["good_seed0", "good_seed1", "good_seed2"]
     assert list(read_sweep(out).models) == ["good", "bad", "good-strict"]
+
+
+def test_latency_is_of_all_models_and_again_when_one_is_new(data, tmp_path, in_process, monkeypatch):
+    out, timed = tmp_path / "sweep", []
+
+    def stand_in(folder, sweep, jobs, rounds):
+        timed.append([(j.models, j.seed) for j in jobs])
+        models = {m: {"rounds_ms": [1.0]} for j in jobs for m in j.models}
+        (folder / "latency.json").write_text(json.dumps({"models": models}))
+        return ""
+
+    monkeypatch.setattr(runner, "run_latency", stand_in)
+    assert run_sweep(options(data, out, models=["toy:GOOD"], seeds=[1], rounds=2)) == 0
+    assert run_sweep(options(data, out, models=["toy:GOOD"], seeds=[2], rounds=2, resume=True)) == 0
+    assert timed == [[(("good",), 1)]]
+    assert run_sweep(options(data, out, models=["toy:BAD"], seeds=[2], rounds=2, resume=True)) == 0
+    assert timed[1:] == [[(("good",), 1), (("bad",), 2)]]
 
 
 def test_a_failed_cell_is_reported_and_runs_again(data, tmp_path, in_process, monkeypatch, capsys):
@@ -294,7 +313,10 @@ def test_equal_seeds_of_a_real_model_give_equal_results(data, tmp_path):
     first, second = (read_records(out)[0] for out in outs)
     assert first.confusion == second.confusion and first.metrics == second.metrics
     files = [(out / "cells" / first.cell / "predictions.json").read_bytes() for out in outs]
-    assert files[0] == files[1] and len(files[0]) > 1000
+    assert files[0] == files[1] and len(json.loads(files[0])) > 3
+    first, second = (read_training(out / "work" / first.cell) for out in outs)
+    states = [YOLO(t.weights).model.state_dict() for t in (first, second)]
+    assert states[0].keys() == states[1].keys() and all((states[0][k] == states[1][k]).all() for k in states[0])
     latency = json.loads((outs[1] / "latency.json").read_text())["models"]["yolov8n"]
     assert latency["median_ms"] > 0 and latency["trained"] is True
     assert not list(Path(data).parent.rglob("*.cache"))  # nothing is left beside the user's data

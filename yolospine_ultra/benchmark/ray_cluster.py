@@ -2,21 +2,27 @@
 
 Every node needs this package and the data at the same paths, and sees the sweep's folder (a shared file system): a job
 writes its records there itself, as it does on one machine. A job whose worker dies is given to another one by Ray; its
-process ends with the worker. Nodes that differ in versions or hardware refuse their jobs, as records of different
-environments are never mixed. Written for this project.
+process ends with the worker. A job sees the GPUs that Ray gives it, counted from 0: `--device 0` means one GPU each.
+Nodes that differ in versions or hardware refuse their jobs, as records of different environments are never mixed.
+Written for this project.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from yolospine_ultra.benchmark.plan import Job
 from yolospine_ultra.benchmark.processes import EnvironmentDiffersError, run_job
 from yolospine_ultra.benchmark.records import Record, Sweep
 
 RETRIES = 3  # of a job whose worker died
+
+
+def _needs(sweep: Sweep) -> dict[str, int]:
+    """What a job takes of a node, in Ray's names of resources."""
+    device = sweep.budget["device"]
+    return {"CPU": sweep.budget["threads"], "GPU": 0 if device == "cpu" else len(device.split(","))}
 
 
 def _run_remote(folder: str, sweep: Sweep, job: Job) -> list[Record] | str:
@@ -59,14 +65,8 @@ class RayCluster:
 
     def parallel(self, sweep: Sweep) -> int:
         """How many jobs run at a time."""
-        have, need = self.ray.cluster_resources(), self._needs(sweep)
-        return max(1, int(min(have.get(k.removeprefix("num_").upper()[:3], 0) // v for k, v in need.items() if v)))
-
-    @staticmethod
-    def _needs(sweep: Sweep) -> dict[str, Any]:
-        """What a job takes of a node."""
-        device = sweep.budget["device"]
-        return {"num_cpus": sweep.budget["threads"], "num_gpus": 0 if device == "cpu" else len(device.split(","))}
+        have, need = self.ray.cluster_resources(), _needs(sweep)
+        return max(1, int(min(have.get(kind, 0) // amount for kind, amount in need.items() if amount)))
 
     def run(self, folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Record]]]:
         """Run jobs; yields each with its records when it has ended.
@@ -74,7 +74,8 @@ class RayCluster:
         Raises:
             EnvironmentDiffersError: a node does not take part; jobs that run are stopped.
         """
-        task = self.ray.remote(max_retries=RETRIES, **self._needs(sweep))(_run_remote)
+        need = _needs(sweep)
+        task = self.ray.remote(max_retries=RETRIES, num_cpus=need["CPU"], num_gpus=need["GPU"])(_run_remote)
         waiting = {task.remote(str(folder), sweep, job): job for job in jobs}
         try:
             while waiting:

@@ -234,7 +234,7 @@ def _run(
                 progress.finished(job, made)
                 records += made
     failed = [r for r in records if r.status != DONE]
-    problem = _time(options, folder, sweep, {r.cell for r in records if r.status == DONE})
+    problem = _time(options.rounds, folder, sweep, [r for r in records if r.status == DONE])
     write_tables(folder)
     for r in failed:
         print(f"failed: {r.cell}: {r.error}", file=sys.stderr)
@@ -253,13 +253,13 @@ def _run_here(
         yield job, run_job(folder, sweep, job)
 
 
-def _time(options: Options, folder: Path, sweep: Sweep, done: set[str]) -> str:
+def _time(rounds: int, folder: Path, sweep: Sweep, done: Sequence[Record]) -> str:
     """Measure the latency of all models that have a cell, if one of them has none yet; what went wrong, or ""."""
-    first: dict[str, Job] = {}
-    for job in make_plan(list(sweep.models.values()), sorted(set(options.seeds)), sweep.folds):
-        if all(c in done for c in job.cells):
+    cells, first = {r.cell for r in done}, {}
+    for job in make_plan(list(sweep.models.values()), sorted({r.seed for r in done}), sweep.folds):
+        if all(c in cells for c in job.cells):
             first.setdefault(job.models[0], job)
     names = {m for j in first.values() for m in j.models}
-    if not options.rounds or names <= read_latency(folder).keys():
+    if not rounds or names <= read_latency(folder).keys():
         return ""
-    return run_latency(folder, sweep, list(first.values()), options.rounds)
+    return run_latency(folder, sweep, list(first.values()), rounds)
