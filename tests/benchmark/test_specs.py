@@ -61,7 +61,7 @@ def test_true_costs_of_a_stock_model():
 def test_true_costs(model, parameters, fused, gflops, fused_gflops):
     (spec,) = specs.measure(select([model]))["models"].values()
     assert round(spec["parameters"] / 1e6, 2) == parameters
-    assert round(spec["fused_parameters"] / 1e6, 2) == fused
+    assert spec["fused_parameters"] / 1e6 == pytest.approx(fused, abs=0.006)  # one of them is rounded up
     assert round(spec["flops"] / 1e9, 1) == gflops
     assert fused_gflops is None or round(spec["fused_flops"] / 1e9, 1) == fused_gflops
     assert spec["regions"] == 0

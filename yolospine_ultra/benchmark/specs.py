@@ -31,7 +31,7 @@ from yolospine_ultra.data.phantom import generate_slice, sample_patient
 # the models of the paper's cost table, and ours at its scale
 PAPER_MODELS = (
     "yolov8m", "yolov9m", "yolov10m", "yolo11m", "yolo12m", "yolo26m", "unetpp-r50", "swin-unet", "transunet",
-    "rtdetr-l", "rtdetr-x", "cascade-rcnn-r50", "yolospine-m",
+    "pvtv2-unet", "rtdetr-l", "rtdetr-x", "cascade-rcnn-r50", "yolospine-m",
 )  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def _records(folder: Path, sweep: Sweep, problems: list[str]) -> tuple[Record, .
         if record.status == DONE:
             found.append(record)
         else:
-            problems.append(f"{where}: the cell {record.status}: {record.error or 'no reason given'}.")
+            problems.append(f"{where}: the cell {record.status}: {record.error.rstrip('.') or 'no reason given'}.")
     return tuple(found)
 
 

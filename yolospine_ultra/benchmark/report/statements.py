@@ -18,9 +18,12 @@ def headline(results: Results, roles: Roles) -> str:
         return "No model of this sweep has been trained to the full budget, so nothing can be said about accuracy."
     best = roles.ranked[0]
     value = results.value(best)
-    lead = f"{best} has the highest mean mAP50-95, {100 * value.mean:.1f}%"
     if len(roles.ranked) == 1:
-        return f"{lead}, and is the only model that was ranked: there is nothing to compare it with."
+        return (
+            f"{best} reaches a mean mAP50-95 of {100 * value.mean:.1f}% and is the only model that was ranked: there "
+            "is nothing to compare it with."
+        )
+    lead = f"{best} has the highest mean mAP50-95, {100 * value.mean:.1f}%"
     if roles.ours is None:
         second = roles.ranked[1]
         return f"{lead}. {_about(results.comparison(best, second), best, second)}"
@@ -73,9 +76,10 @@ def not_supported(results: Results, roles: Roles) -> list[str]:
         fewest = min(cells.values())
         seeds = count(fewest, "seed") + ("" if fewest == max(cells.values()) else f" to {max(cells.values())}")
         made.append(
-            f"{seeds} a model: no interval over seeds can be given."
+            f"{seeds} a model: no interval over seeds can be given, and another seed may change the order."
             if fewest < 2
-            else f"{seeds} a model: the intervals of single values are over seeds only, Student's t."
+            else f"{seeds} a model: intervals of single values are over seeds (Student's t), those of differences over "
+            "patients at the mean of these seeds; what other seeds would give is not in the latter."
         )
     patients = max((r.patients.get("val", 0) for r in results.records), default=0)
     if patients:
