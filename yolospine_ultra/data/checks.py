@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import USER_CONFIG_DIR, YAML
 from ultralytics.utils.checks import check_file
 
 from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.data.scan_dataset import label_paths
 from yolospine_ultra.plugin import cfg_dir
 
 SHOWN = 3  # files that an error names; the count says how many there are
@@ -66,8 +66,8 @@ def check_dataset_labels(dataset: Any, data: dict[str, Any]) -> None:
     Raises:
         ValueError: names the files, the class found and the classes expected.
     """
-    kept = set(img2label_paths(dataset.im_files))
-    dropped = [Path(f) for f in dataset.label_files if f not in kept]
+    kept = set(label_paths(dataset.im_files))
+    dropped = [Path(f) for f in dataset.label_files if f not in kept and Path(f).is_file()]
     outside = [(f, c) for f in dropped if (c := _highest_class(f)) >= data["nc"]]
     if outside:
         shown = "; ".join(f"{f} has class {c}" for f, c in outside[:SHOWN])

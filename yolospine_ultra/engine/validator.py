@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 
 from yolospine_ultra.data.checks import resolve_data
+from yolospine_ultra.data.dataset import build_dataset
 from yolospine_ultra.engine.arguments import check_arguments
 from yolospine_ultra.postprocess.detections import select_detections
 
@@ -25,6 +26,10 @@ class SpineValidator(DetectionValidator):
         check_arguments(self.args)
         self.args.rect = False
         self.args.data = resolve_data(self.args.data, self.args.data_root)
+
+    def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> Any:
+        """Images and scans, as squares."""
+        return build_dataset(self.args, img_path, batch, self.data, self.stride, mode)
 
     def init_metrics(self, model: nn.Module) -> None:
         """The host's, after refusing a model made for other classes.
