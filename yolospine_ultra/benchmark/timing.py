@@ -127,6 +127,7 @@ def peak_rss() -> float:
 def reset_cuda_peak(device: str) -> None:
     """Begin to measure the allocator's peak anew."""
     if device != "cpu":
+        torch.cuda.init()  # the allocator's statistics exist only then
         torch.cuda.reset_peak_memory_stats(int(device.split(",")[0]))
 
 
