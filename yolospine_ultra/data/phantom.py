@@ -45,9 +45,9 @@ DDD, IVDN, SS, SP, LDB, TDB = range(6)
 # crowd it and over the stretch in which the sac is narrowed, a slip over the larger part of both bodies; within that,
 # the numbers were tuned until the overlaps of the boxes follow the paper's table (`phantom_report`).
 _MARGIN_MM = 2.5
-_STENOSIS_FRONT_MM = 4.0
+_STENOSIS_FRONT_MM = 4.2
 _STENOSIS_SHARE = 0.08  # of the loss of depth at the level
-_SLIP_SHARE = 0.6  # of the height of either body
+_SLIP_SHARE = 0.575  # of the height of either body
 _MIN_VISIBLE = 0.55  # a finding is labelled where at least this share of its box lies inside the image
 
 

@@ -16,26 +16,34 @@ from yolospine_ultra.data.phantom_patient import LEVELS, DiscState, Patient
 # name, height, depth of the lower and of the upper end-plate (mm), wedge (degrees, positive opens to the front),
 # then the disc below: height (mm), wedge (degrees). T9 and T10 only fill the image above the last labelled disc.
 _BODIES = (
-    ("L5", 27.0, 34.5, 35.0, 7.0, 9.8, 12.5),
-    ("L4", 27.5, 34.5, 34.5, 2.5, 11.0, 9.0),
+    ("L5", 27.0, 34.5, 35.0, 8.5, 9.8, 15.0),
+    ("L4", 27.5, 34.5, 34.5, 2.5, 11.0, 10.5),
     ("L3", 28.0, 34.0, 33.5, 0.5, 10.6, 7.0),
-    ("L2", 27.5, 33.0, 32.5, -0.5, 9.6, 6.0),
-    ("L1", 26.5, 32.0, 31.0, -1.5, 8.4, 4.5),
-    ("T12", 25.0, 30.5, 29.5, -2.5, 6.8, 1.5),
+    ("L2", 27.5, 33.0, 32.5, -0.5, 9.6, 5.0),
+    ("L1", 26.5, 32.0, 31.0, -1.5, 8.4, 3.5),
+    ("T12", 25.0, 30.5, 29.5, -2.5, 6.8, 1.0),
     ("T11", 23.5, 29.5, 28.5, -3.0, 5.8, 0.0),
     ("T10", 22.5, 28.5, 27.5, -3.0, 5.2, 0.0),
     ("T9", 22.0, 27.5, 27.0, -3.0, 5.0, 0.0),
 )
 # Fused sacral segments: name, height, upper and lower depth (mm), bend (degrees).
 _SACRUM = (
-    ("S1", 28.0, 33.0, 21.0, 8.0),
-    ("S2", 22.0, 20.0, 14.5, 9.0),
-    ("S3", 19.0, 13.5, 10.5, 2.0),
-    ("S4", 17.0, 10.0, 8.0, -10.0),
-    ("S5", 15.0, 7.5, 5.0, -16.0),
+    ("S1", 27.0, 33.0, 20.0, 10.0),
+    ("S2", 21.0, 19.0, 13.5, 4.0),
+    ("S3", 18.0, 12.5, 10.0, -6.0),
+    ("S4", 16.0, 9.5, 7.5, -16.0),
+    ("S5", 14.0, 7.0, 5.0, -20.0),
 )
-BACK_SPUR = 0.7  # bone spurs behind, as a share of those in front
+BACK_SPUR = 0.76  # bone spurs behind, as a share of those in front
 _STEP_MM = 0.5  # spacing of the samples along the canal
+
+# Where the points of a plate, a wall, a disc's back and front lie along it, (K, 1), and a bow over them.
+_PLATE, _WALL, _BACK, _FRONT = (
+    np.linspace(0, 1, n)[part, None]
+    for n, part in ((17, slice(None)), (13, slice(1, -1)), (21, slice(None)), (15, slice(1, -1)))
+)
+_PLATE_BOW, _WALL_BOW, _BACK_BOW, _FRONT_BOW = (np.abs(np.sin(np.pi * t)) for t in (_PLATE, _WALL, _BACK, _FRONT))
+_SPUR = np.exp(-((_WALL / 0.1) ** 2))
 
 
 @dataclass(frozen=True)
@@ -176,28 +184,29 @@ def _axes(degrees: float) -> tuple[np.ndarray, np.ndarray]:
 def round_corners(points: np.ndarray, times: int = 2) -> np.ndarray:
     """Cut the corners of a closed outline (Chaikin); every pass doubles the number of points."""
     for _ in range(times):
-        following = np.roll(points, -1, axis=0)
-        points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], 1).reshape(-1, 2)
+        cut = np.empty((len(points), 2, 2))
+        step = 0.25 * (np.concatenate([points[1:], points[:1]]) - points)
+        cut[:, 0] = points + step
+        cut[:, 1] = points + 3 * step
+        points = cut.reshape(-1, 2)
     return points
 
 
 def _plate(centre: np.ndarray, degrees: float, depth: float, hollow: float) -> np.ndarray:
     """One end-plate from front to back, hollowed by `hollow` mm towards the head (negative: towards the feet)."""
     back, up = _axes(degrees)
-    u = np.linspace(0, 1, 17)[:, None]
-    return centre + (u - 0.5) * depth * back + hollow * np.sin(np.pi * u) ** 0.8 * up
+    return centre + (_PLATE - 0.5) * depth * back + hollow * _PLATE_BOW**0.8 * up
 
 
 def _outline(
     lower: np.ndarray, upper: np.ndarray, waist: tuple[float, float], spurs: tuple[float, float]
 ) -> np.ndarray:
     """Join two end-plates by a front and a back wall with a waist (mm); spurs (mm) lengthen the corners."""
-    v = np.linspace(0, 1, 13)[1:-1, None]
     back = lower[-1] - lower[0]
     back = back / np.linalg.norm(back)
-    spur = spurs[0] * np.exp(-((v / 0.1) ** 2)) + spurs[1] * np.exp(-(((1 - v) / 0.1) ** 2))
-    front_wall = lower[0] + (upper[0] - lower[0]) * v + (waist[0] * np.sin(np.pi * v) - spur) * back
-    back_wall = upper[-1] + (lower[-1] - upper[-1]) * v + (BACK_SPUR * spur[::-1] - waist[1] * np.sin(np.pi * v)) * back
+    spur = spurs[0] * _SPUR + spurs[1] * _SPUR[::-1]
+    front_wall = lower[0] + (upper[0] - lower[0]) * _WALL + (waist[0] * _WALL_BOW - spur) * back
+    back_wall = upper[-1] + (lower[-1] - upper[-1]) * _WALL + (BACK_SPUR * spur[::-1] - waist[1] * _WALL_BOW) * back
     tips = [
         p + s * w * back
         for s, ps in zip(spurs, (lower, upper), strict=True)
@@ -223,16 +232,14 @@ def _disc(
     plate = float(np.linalg.norm(back))
     back = back / plate
     up = np.array([back[1], -back[0]])
-    v = np.linspace(0, 1, 21)[:, None]
-    chord = above[-1] + (below[-1] - above[-1]) * v
-    rest = chord + 0.5 * np.sin(np.pi * v) * back
+    chord = above[-1] + (below[-1] - above[-1]) * _BACK
+    rest = chord + 0.5 * _BACK_BOW * back
     # The bulge hangs over the rims it passes, the more the further it reaches.
-    peak = np.clip(v - state.bulge_shift * np.sin(np.pi * v), 0, 1)
-    hang = 0.35 * bulge * np.sin(np.pi * v) * (1 - 2 * v)
-    margin = chord + (0.5 + bulge) * np.sin(np.pi * peak) ** 0.75 * back + hang * up
-    w = np.linspace(0, 1, 15)[1:-1, None]
+    peak = np.clip(_BACK - state.bulge_shift * _BACK_BOW, 0, 1)
+    hang = 0.35 * bulge * _BACK_BOW * (1 - 2 * _BACK)
+    margin = chord + (0.5 + bulge) * np.abs(np.sin(np.pi * peak)) ** 0.75 * back + hang * up
     forward = (1.2 + (1.6 if state.degenerated else 0.0)) * scale
-    front = below[0] + (above[0] - below[0]) * w - forward * np.sin(np.pi * w) * back
+    front = below[0] + (above[0] - below[0]) * _FRONT - forward * _FRONT_BOW * back
     outline = np.concatenate([above, margin[1:-1], below[::-1], front])
     plain = np.concatenate([above, rest[1:-1], below[::-1], front])
     rims = (

@@ -7,6 +7,7 @@ its boundaries the partial volume a real slice has.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +16,10 @@ import numpy as np
 from yolospine_ultra.data.phantom_anatomy import Anatomy
 
 _SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
-_TILE = 352  # side of the patient's noise, from which all textures are cut
+_TILE = 288  # side of the patient's noise, from which all textures are cut
+_ANGLE = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], 1)
+_HARMONICS = np.stack([np.sin((k + 2) * _ANGLE + 2.4 * k) for k in range(4)])
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,8 @@ class Textures:
 
     def __init__(self, seed: int, offset_mm: float) -> None:
         phase = offset_mm / 8.0
-        tiles = [
-            np.random.default_rng([seed, k]).standard_normal((_TILE, _TILE), dtype=np.float32)
-            for k in range(1 if phase == 0 else 2)
-        ]
-        tile = tiles[0] if phase == 0 else math.cos(phase) * tiles[0] + math.sin(phase) * tiles[1]
+        tile = np.random.default_rng([seed, 0]).standard_normal((_TILE, _TILE), dtype=np.float32)
+        tile = math.cos(phase) * tile + math.sin(phase) * tile[::-1, ::-1]
         # Two blurred cells a blob: a bare coarse grid would show as a weave.
         self._tile = cv2.GaussianBlur(tile, (0, 0), 1.0) * np.float32(3.6)
         self._seed = seed
@@ -122,9 +123,11 @@ class Canvas:
         alpha: float,
     ) -> None:
         """Blend `value`, plus a canvas-sized `grain`, into the window at (x, y) through an 8-bit mask."""
-        weight = mask.astype(np.float32) * np.float32(alpha / 255)
         if feather_mm > self.mm:  # finer edges than a canvas pixel are left to the drawing's own smoothing
-            weight = cv2.GaussianBlur(weight, (0, 0), feather_mm / self.mm)
+            # A stack blur of this radius has the feather as its deviation, at a third of a Gaussian's cost.
+            radius = max(1, round(math.sqrt(6) * feather_mm / self.mm - 1))
+            mask = cv2.stackBlur(mask, (2 * radius + 1, 2 * radius + 1))
+        weight = mask * np.float32(alpha / 255)
         box = slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])
         target = np.float32(value) if grain is None else grain[box] + np.float32(value)
         window = self.pixels[box]
@@ -162,14 +165,22 @@ class Canvas:
         self, points: np.ndarray, width_mm: float, value: float, closed: bool = False, alpha: float = 1.0
     ) -> None:
         """Draw a line (mm) of a given width; thinner than a canvas pixel it is drawn fainter."""
-        found = self._window(points, width_mm)
+        self.strokes([(points, alpha)], width_mm, value, closed)
+
+    def strokes(
+        self, lines: Sequence[tuple[np.ndarray, float]], width_mm: float, value: float, closed: bool = False
+    ) -> None:
+        """Draw several lines (mm) of one width and brightness, each with its own alpha; the last one lies on top."""
+        found = self._window(np.concatenate([points for points, _ in lines]), width_mm)
         if found is None:
             return
         fixed, x, y, width, height = found
         mask = np.zeros((height, width), np.uint8)
         pixels = max(1, round(width_mm / self.mm))
-        cv2.polylines(mask, [fixed], closed, 255, pixels, cv2.LINE_AA, _SHIFT)
-        self._mix(mask, x, y, value, None, 0.0, alpha * min(1.0, width_mm / self.mm / pixels))
+        ends = np.cumsum([len(points) for points, _ in lines])[:-1]
+        for line, (_, alpha) in zip(np.split(fixed, ends), lines, strict=True):
+            cv2.polylines(mask, [line], closed, round(255 * alpha), pixels, cv2.LINE_AA, _SHIFT)
+        self._mix(mask, x, y, value, None, 0.0, min(1.0, width_mm / self.mm / pixels))
 
     def fill_behind(self, edge: np.ndarray, value: float | np.ndarray, soft_mm: float = 0.7) -> None:
         """Fill everything behind (right of) an edge given per canvas row in mm."""
@@ -189,9 +200,7 @@ class Canvas:
 
 
 def ellipse(centre: np.ndarray, radii: tuple[float, float], degrees: float, wobble: np.ndarray) -> np.ndarray:
-    """Closed outline of a wobbly ellipse (mm); `wobble` holds the relative strength of its 2nd, 3rd... harmonics."""
-    t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    r = 1 + sum(w * np.sin((k + 2) * t + 2.4 * k) for k, w in enumerate(wobble))
+    """Closed outline of a wobbly ellipse (mm); `wobble` holds up to 4 strengths of its 2nd, 3rd... harmonics."""
+    local = (1 + np.asarray(wobble) @ _HARMONICS[: len(wobble)])[:, None] * _CIRCLE * radii
     a = np.deg2rad(degrees)
-    local = np.stack([radii[0] * r * np.cos(t), radii[1] * r * np.sin(t)], 1)
     return centre + local @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])

@@ -27,13 +27,13 @@ STENOSIS_FRACTION = 0.28
 SLIP_MM = 2.5
 
 # Chance per level of a bulge, of a slip, and of a narrow canal without a bulge.
-_P_BULGE = dict(zip(LEVELS, (0.47, 0.55, 0.43, 0.30, 0.19, 0.070, 0.090), strict=True))
-_P_SLIP = dict(zip(LEVELS, (0.022, 0.077, 0.024, 0.006, 0.0, 0.0, 0.0), strict=True))
+_P_BULGE = dict(zip(LEVELS, (0.47, 0.55, 0.43, 0.30, 0.19, 0.072, 0.092), strict=True))
+_P_SLIP = dict(zip(LEVELS, (0.016, 0.083, 0.024, 0.006, 0.0, 0.0, 0.0), strict=True))
 _P_NARROW_ALONE = dict(zip(LEVELS, (0.06, 0.13, 0.11, 0.07, 0.05, 0.01, 0.01), strict=True))
 _P_NARROW_WITH_BULGE = 0.74
 _P_BULGE_WITH_SLIP = 0.96
-_P_DDD_WITH_BULGE = 0.077
-_P_DDD_WITH_SLIP = 0.30
+_P_DDD_WITH_BULGE = 0.081
+_P_DDD_WITH_SLIP = 0.29
 _P_DDD_ALONE = 0.068
 _SLIP_GRADES = (0.775, 0.216, 0.009)  # Meyerding I, II, III
 
@@ -80,7 +80,7 @@ class Patient:
         scale: body size relative to the average adult, about 0.88 to 1.12.
         pose_deg: tilt of the whole spine in the image plane, degrees, positive leans forward.
         sacral_slope_deg: tilt of the S1 end-plate, degrees.
-        lordosis: factor on every disc's wedge angle, 0.5 to 1.2.
+        lordosis: factor on every disc's wedge angle, 0.55 to 1.4.
         canal_ap_mm: depth of the dural sac at L3, mm, 12 to 19.
         conus_mm: how far below the T12/L1 disc the cord ends, mm, -10 to 45.
         back_fat_mm: subcutaneous fat behind the spine, mm, 6 to 60.
@@ -144,7 +144,7 @@ def _sample_wear(rng: np.random.Generator, degenerated: bool, bulging: bool, age
         wear = DDD_WEAR + 2 * rng.beta(1.2, 1.6)
     else:
         old = float(np.clip((age - 20) / 60, 0, 1))
-        wear = DDD_WEAR * rng.beta(1.0 + 1.6 * old + 1.2 * bulging, 2.2 - 1.0 * old)
+        wear = DDD_WEAR * rng.beta(1.4 + 2.0 * old + 1.2 * bulging, 2.0 - 1.0 * old)
     height = np.interp(wear, (0, 2, 3, 4, 5), (1.02, 0.98, 0.88, 0.66, 0.36)) * rng.normal(1, 0.05)
     return float(wear), float(np.clip(height, 0.3, 1.1))
 
@@ -200,9 +200,9 @@ def sample_patient(rng: np.random.Generator, ranks: Sequence[float] | None = Non
     return Patient(
         age=age,
         scale=float(np.clip(rng.normal(1.0, 0.055), 0.88, 1.12)),
-        pose_deg=float(rng.normal(0, 2.5)),
-        sacral_slope_deg=float(np.clip(rng.normal(34, 6), 20, 48)),
-        lordosis=float(np.clip(rng.normal(0.86, 0.15), 0.5, 1.2)),
+        pose_deg=float(rng.normal(-2, 3)),
+        sacral_slope_deg=float(np.clip(rng.normal(38, 6), 24, 52)),
+        lordosis=float(np.clip(rng.normal(1.0, 0.17), 0.55, 1.4)),
         canal_ap_mm=float(np.clip(rng.normal(15.3, 1.3), 12, 19)),
         conus_mm=float(np.clip(rng.normal(16, 11), -10, 45)),
         back_fat_mm=float(np.clip(rng.lognormal(2.85, 0.5), 6, 60)),

@@ -32,6 +32,7 @@ class SoftPainter:
         stack = [*reversed(anatomy.bodies), *anatomy.sacrum]
         # Points down the fronts of the bodies, cranial to caudal.
         self.front = np.concatenate([[b.upper[0], b.lower[0]] for b in stack])
+        self.fascia, self.skin = self._back_lines()
 
     def rng(self, key: int) -> np.random.Generator:
         """The patient's own random numbers for one part of the picture, equal in all slices and sequences."""
@@ -47,11 +48,12 @@ class SoftPainter:
     def _abdomen(self) -> None:
         """Fat, organs and bowel in front of the spine, smeared by breathing, and the belly wall."""
         canvas, rng, tissue = self.canvas, self.rng(1), self.tissue
-        folds = canvas.texture(11, 30, 1.4) + 0.9 * canvas.texture(13, 9, 2.0) + 0.6 * canvas.texture(14, 3.5, 2.0)
-        fatty = np.float32(rng.uniform(-0.5, 0.9))  # lean or stout inside
-        mix = 1 / (1 + np.exp(-3.0 * (folds + fatty)))
-        mix *= np.float32(tissue["inner_fat"] - tissue["organ"] * 0.8)
-        mix += np.float32(tissue["organ"] * 0.8)
+        folds = 0.8 * canvas.texture(11, 26, 1.6) + canvas.texture(13, 9, 2.2) + 0.8 * canvas.texture(14, 3.5, 2.2)
+        fatty = np.float32(rng.uniform(-0.9, 0.7))  # lean or stout inside
+        dark = tissue["organ"] * rng.uniform(0.4, 0.9)
+        mix = np.clip(0.5 + 0.5 * (folds + fatty), 0, 1)
+        mix *= np.float32(tissue["inner_fat"] * 1.15 - dark)
+        mix += np.float32(dark)
         canvas.pixels[:] = mix
         middle = self.front[:, 0].mean()
         for _ in range(int(rng.integers(8, 15))):
@@ -62,8 +64,9 @@ class SoftPainter:
         wall = np.interp(self.rows, self.front[:, 1], self.front[:, 0]) * 0.3 + middle * 0.7 - self.patient.belly_mm
         wall = wall + 6 * np.sin(self.rows / 55 + rng.uniform(0, 6))
         muscle, fat = float(rng.uniform(7, 12)), float(rng.uniform(8, 30))
-        canvas.fill_before(wall, tissue["muscle"], 2.0)
-        canvas.fill_before(wall - muscle, tissue["fat"], 2.0)
+        strands = 1 + np.float32(0.12) * canvas.texture(17, 7, 2.0)
+        canvas.fill_before(wall, tissue["muscle"] * strands, 2.0)
+        canvas.fill_before(wall - muscle, tissue["fat"] * strands, 2.0)
         canvas.fill_before(wall - muscle - fat, tissue["skin"])
         canvas.fill_before(wall - muscle - fat - 2, 0.0)
 
@@ -87,7 +90,7 @@ class SoftPainter:
         depth = np.linspace(rng.uniform(8, 22), rng.uniform(45, 75), len(sacrum))[:, None]
         fat = round_corners(np.concatenate([sacrum - (2.0, 0.0), (sacrum - depth * (1.0, -0.25))[::-1]]), 3)
         strands = 0.1 * canvas.texture(15, 5, 2.0)
-        canvas.fill(fat, tissue["inner_fat"] * 1.2, 3.5, float(rng.uniform(0.6, 0.95)), strands)
+        canvas.fill(fat, tissue["inner_fat"] * 1.3, 3.0, float(rng.uniform(0.75, 1.0)), strands)
         low = sacrum[4]
         wobble = rng.normal(0, 0.1, 3)
         for reach, size, chance, contents in (
@@ -125,7 +128,7 @@ class SoftPainter:
             oval = ellipse(centre, (rng.uniform(2.5, 5), rng.uniform(5, 10)), rng.uniform(-30, 10), np.zeros(1))
             canvas.fill(oval, tissue["flow"], 1.0, 0.8)
 
-    def back_lines(self) -> tuple[np.ndarray, np.ndarray]:
+    def _back_lines(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the fascia and the skin of the back lie in every canvas row, mm."""
         canal, rng = self.anatomy.canal, self.rng(7)
         tips = np.array([p[np.argmax(p[:, 0])] for p in self.anatomy.spinous.values()]) + np.array([3.0, 0.0])
@@ -136,9 +139,9 @@ class SoftPainter:
         sigma = 11.0 / self.canvas.mm
         fascia = cv2.GaussianBlur(fascia[:, None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[:, 0]
         # Fat pads the hollow of the back, so the skin runs straighter than the fascia; lying on it flattens it further.
-        straight = np.polyval(np.polyfit(self.rows, fascia, 2), self.rows)
+        straight = np.polyval(np.polyfit(self.rows, fascia, 1), self.rows)
         thickness = self.patient.back_fat_mm * (0.75 + rng.uniform(0.1, 0.7) / (1 + np.exp(-(self.rows + 70) / 25)))
-        flat = rng.uniform(0.4, 0.9)
+        flat = rng.uniform(0.5, 1.0)
         waves = sum(a * np.sin(self.rows / w + rng.uniform(0, 6)) for a, w in ((1.2, 26), (0.6, 11), (0.3, 5)))
         skin = np.maximum((1 - flat) * fascia + flat * straight + thickness + waves, fascia + 4.0)
         return fascia, skin
@@ -146,7 +149,7 @@ class SoftPainter:
     def _back(self) -> None:
         """Muscle behind the canal with fat between its fibres, fascia, fat under the skin, skin and air."""
         canvas, rng, tissue = self.canvas, self.rng(3), self.tissue
-        fascia, skin = self.back_lines()
+        fascia, skin = self.fascia, self.skin
         canal = self.anatomy.canal
         front = np.interp(self.rows, canal.line[:, 1], canal.line[:, 0])
         streaks = canvas.texture(21, 2.6, 4.5) + 0.8 * canvas.texture(22, 8, 1.6)

@@ -39,7 +39,7 @@ class SpinePainter:
         """Paint everything, back to front."""
         level = self.tissue["marrow"] * float(np.interp(self.patient.age, (20, 80), (0.88, 1.14)))
         blotches = self.canvas.texture(32, 4.5) + 0.7 * self.canvas.texture(33, 13)
-        grain = np.float32(level) * (np.float32(0.055) * self.speckle + np.float32(0.05) * blotches)
+        grain = np.float32(level) * (np.float32(0.075) * self.speckle + np.float32(0.06) * blotches)
         self._posterior(level, grain, blotches)
         self._bodies(level, grain)
         for k, disc in enumerate(self.anatomy.discs):
@@ -54,15 +54,15 @@ class SpinePainter:
         shapes = list(self.anatomy.spinous.values())
         tips = np.array([s[np.argmax(s[:, 0])] for s in shapes])
         band = np.concatenate([canal.edge(canal.wall, 0, canal.at["L5/S1"] + 16)[::6], tips])
-        low, high = tissue["ligament"] * 1.5, tissue["fat"] * 0.8
-        mid, swing = (low + high) / 2 * rng.uniform(0.6, 1.0), (high - low) / 2
-        streaks = np.float32(swing) * np.tanh(0.8 * blotches + 0.9 * canvas.texture(34, 3.2, 0.5) + rng.normal(0, 0.3))
-        canvas.fill(band, mid, 1.2, float(rng.uniform(0.35, 0.7)), streaks)
-        shown = float(rng.uniform(0.65, 1.0) * (0.7 + 0.3 * np.exp(-((self.anatomy.offset_mm / 4) ** 2))))
+        low, high = tissue["ligament"] * 2, tissue["fat"] * 0.75
+        streaks = np.clip(0.7 * canvas.texture(34, 9, 0.45) + 0.35 * blotches + rng.normal(-0.4, 0.3), -1, 1)
+        streaks *= np.float32((high - low) / 2)
+        canvas.fill(band, (low + high) / 2, 1.2, float(rng.uniform(0.5, 0.85)), streaks)
+        shown = float(rng.uniform(0.75, 1.0) * (0.7 + 0.3 * np.exp(-((self.anatomy.offset_mm / 4) ** 2))))
         for outline in shapes:
-            soft = float(rng.uniform(0.5, 1.1))
-            canvas.stroke(outline, 1.7, tissue["cortex"], closed=True, alpha=0.75 * shown)
-            canvas.fill(outline, marrow * float(rng.uniform(0.8, 1.15)), soft, shown, 2.2 * grain)
+            soft = float(rng.uniform(0.5, 1.0))
+            canvas.stroke(outline, 1.6, tissue["cortex"], closed=True, alpha=0.7 * shown)
+            canvas.fill(outline, marrow * float(rng.uniform(0.95, 1.3)), soft, shown, 1.8 * grain)
 
     def _bodies(self, marrow: float, grain: np.ndarray) -> None:
         """Vertebral bodies and sacrum: marrow, a dark rim, the vein from behind, fatty or hard patches."""
@@ -153,7 +153,8 @@ class SpinePainter:
         """Ligaments, epidural fat, dural sac, cord and nerve roots."""
         canvas, canal, tissue, rng = self.canvas, self.anatomy.canal, self.tissue, self.rng(6)
         s = np.arange(len(canal.line)) * 0.5
-        canvas.fill(canal.strip(np.zeros(1), canal.wall + 1.2), tissue["ligament"], 0.5)
+        canvas.fill(canal.strip(np.zeros(1), canal.front + 3.0), tissue["ligament"], 0.5)
+        canvas.fill(canal.strip(canal.front + 3.0, canal.wall + 1.2), tissue["flavum"], 0.5)
         # Fat lies between the arches, behind the sac, a little above each disc; the yellow ligament takes its place.
         pad = np.zeros(len(s))
         for level, i in canal.at.items():
@@ -169,8 +170,9 @@ class SpinePainter:
         canvas.fill(sac, tissue["csf"], 0.35)
         self._crowding()
         self._cord_and_roots(self.rng(5))
-        canvas.stroke(canal.edge(canal.front - 0.3, 0, canal.sac_end), 0.8, tissue["ligament"], alpha=0.75)
-        canvas.stroke(canal.edge(canal.back + 0.3, 0, canal.sac_end), 0.6, tissue["ligament"], alpha=0.65)
+        dura = [(canal.edge(canal.front - 0.3, 0, canal.sac_end), 0.75)]
+        dura += [(canal.edge(canal.back + 0.3, 0, canal.sac_end), 0.5)]
+        canvas.strokes(dura, 0.8, tissue["ligament"])
 
     def _bulge(self, disc: Disc) -> None:
         """A bulge lies on top of the canal's ligaments, rimmed by the posterior longitudinal ligament."""
@@ -198,13 +200,14 @@ class SpinePainter:
         start, end = canal.cord_end - 12, canal.sac_end - 30
         crowd = canal.edge(canal.front + 0.5 * room, start, end), canal.edge(canal.front + 0.93 * room, start, end)
         canvas.fill(np.concatenate([crowd[0], crowd[1][::-1]]), tissue["root"], 1.8, float(rng.uniform(0.05, 0.35)))
+        roots = []
         for _ in range(8):
             place = rng.uniform(0.42, 0.93)
             wave = 0.03 * np.sin(s / rng.uniform(14, 30) + rng.uniform(0, 6))
             settle = np.clip((s - s[start]) / 35, 0, 1)
             path = canal.front + room * (0.56 + (place - 0.56) * settle + wave)
             stop = int(rng.uniform(0.55, 1.0) * (end - start)) + start
-            line = canal.edge(path, start, max(stop, start + 4))[::3]
-            canvas.stroke(line, 0.7, tissue["root"], alpha=float(rng.uniform(0.15, 0.6)))
+            roots.append((canal.edge(path, start, max(stop, start + 4))[::3], float(rng.uniform(0.15, 0.6))))
+        canvas.strokes(roots, 0.7, tissue["root"])
         cord = canal.strip(middle - width / 2, middle + width / 2, 0, canal.cord_end)
         canvas.fill(cord, tissue["cord"], 0.7, 0.92)
