@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "cls_pw": 0.25,  # class weights w_k, inverse frequency to this power
     # "Augmentation Strategy", without amounts: ours are small. The host's fliplr and hsv_v are on already.
     "degrees": 2.0,  # a disc's box, upright again, grows by a twentieth in height
-    "mri_augment": 0.25,
+    "mri_augment": 0.15,  # of each image of a mosaic
     "class_centric": 0.25,
 }
 
