@@ -84,6 +84,22 @@ def test_loss_is_finite_without_labels_and_reaches_every_parameter():
     assert not without
 
 
+def test_half_precision_loses_little():
+    """On CUDA training runs in half precision; here bfloat16 stands in for it. Regions keep their exact place."""
+    torch.manual_seed(0)
+    heads = CascadeRCNN(3, backbone="resnet18", hidden=16, samples=32).heads
+    features = [torch.randn(1, 256, 64 // s, 64 // s) for s in (4, 8, 16, 32)]
+    truth = torch.tensor([[4.3, 4.1, 50.7, 40.2]])
+    proposals = torch.cat([truth + d for d in (1.3, -2.2, 9.1, 20.6)])  # few, so that all are sampled
+    terms = []
+    for half in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            terms.append(heads.loss(features, [proposals], [Targets(truth, torch.tensor([1]))], (64, 64)))
+    for name in terms[0]:
+        assert terms[1][name].dtype == torch.float32
+        torch.testing.assert_close(terms[1][name], terms[0][name], rtol=0.03, atol=0.003)
+
+
 def test_trains_loads_and_detects(tmp_path):
     data = make_cell(tmp_path / "data", size=64, images=3)
     budget = Budget(1, 64, 3, "cpu", 0)

@@ -66,7 +66,7 @@ def pool(features: Sequence[torch.Tensor], boxes: Boxes) -> torch.Tensor:
     pooled = features[0].new_zeros(len(regions), features[0].shape[1], POOLED, POOLED)
     for i, (feature, stride) in enumerate(zip(features, STRIDES, strict=True)):
         mine = torch.where(level == i)[0]
-        values = roi_align(feature, regions[mine].to(feature.dtype), POOLED, 1 / stride, aligned=True)
+        values = roi_align(feature, regions[mine], POOLED, 1 / stride, aligned=True)
         pooled = pooled.index_copy(0, mine, values.to(pooled.dtype))
     return pooled
 
@@ -191,9 +191,11 @@ class CascadeRCNN(DetectionNetwork):
         size = tuple(images.shape[-2:])
         features: OrderedDict[str, torch.Tensor] = self.backbone((images - 0.5) / 0.25)
         known = None if targets is None else [{"boxes": t.boxes} for t in targets]
-        proposals, terms = self.rpn(ImageList(images, [size] * len(images)), features, known)
+        with torch.autocast(images.device.type, enabled=False):  # half a mantissa is a quarter of a pixel at 384
+            exact = OrderedDict((name, feature.float()) for name, feature in features.items())
+            proposals, terms = self.rpn(ImageList(images, [size] * len(images)), exact, known)
         terms = {name.removeprefix("loss_"): value for name, value in terms.items()}
-        return list(features.values())[: len(STRIDES)], [p.detach().float() for p in proposals], terms
+        return list(features.values())[: len(STRIDES)], [p.detach() for p in proposals], terms
 
     def forward(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Boxes (N, 4) and probabilities (N, classes) of each image, before suppression."""

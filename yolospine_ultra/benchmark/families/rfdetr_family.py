@@ -1,12 +1,12 @@
 """RF-DETR of Roboflow, by the public interface of its package (1.11), in the sizes nano, small and medium.
 
 Source: Robinson et al. 2025, "RF-DETR: Neural Architecture Search for Real-Time Detection Transformers"; Apache 2.0. It
-is trained by its own trainer, from random weights. Its learning rate, decay of the rate over the layers, moving average
-and clipping are its own; weight decay, warm-up, cosine, batch, epochs and seed are the benchmark's. Its augmentations
-are a random resize and crop, where the recipe has `scale`, and a flip at .5, where it has `fliplr`; it knows no mosaic.
-The image is stretched to a square, grey ones have three equal channels. The weights are its moving average after the
-last epoch; as its trainer insists on a validation, that gets one training image. Where the images make fewer than five
-batches, the package draws five with replacement.
+is trained by its own trainer, from random weights. Decay of the learning rate over the layers, moving average and
+clipping are its own; learning rate, weight decay, warm-up, cosine, batch, epochs and seed are the recipe's. Its
+augmentations are a random resize and crop, where the recipe has `scale`, and a flip at .5, where it has `fliplr`; it
+knows no mosaic. The image is stretched to a square, grey ones have three equal channels. The weights are its moving
+average after the last epoch; as its trainer insists on a validation, that gets one training image. Where the images
+make fewer than five batches, the package draws five with replacement.
 
 The package brings opencv-python-headless, which overlays the files of opencv-python: give it an environment of its own.
 """
@@ -213,7 +213,6 @@ ROWS = tuple(
         "rfdetr",
         {"variant": f"RFDETR{size}"},
         scale=size[0].lower(),
-        paper="RF-DETR" if size == "Medium" else "",
         recipe={"lr0": 1e-4, "weight_decay": 1e-4},
         note=_NOTE,
     )
