@@ -1,6 +1,7 @@
 """What the models cost: true parameters, GFLOPs (2 x MACs, attention and stage 2 in), latency of the predict call.
 
-Nothing is trained and nothing is downloaded.
+Nothing is trained and nothing is downloaded. With --sweep the models, input size and classes are those of a sweep, and
+the figures are written to its specs.json, where reports find them.
 Example: `python scripts/specs.py --models yolov8m 'yolospine-[nm]' --latency`.
 """
 
@@ -9,10 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ultralytics.utils import LOGGER
 
+from yolospine_ultra.benchmark.records import read_sweep, write_json
 from yolospine_ultra.benchmark.report.formats import FORMATS
 from yolospine_ultra.benchmark.report.spec_table import spec_table
 from yolospine_ultra.benchmark.specs import PAPER_MODELS, measure
@@ -27,6 +31,7 @@ def main() -> int:
     parser.add_argument(
         "--models", nargs="+", default=list(PAPER_MODELS), help="names or patterns (default: the paper's)"
     )
+    parser.add_argument("--sweep", type=Path, help="folder of a sweep, in place of --models, --imgsz and --nc")
     parser.add_argument("--imgsz", type=int, default=384, help="side of the square input in pixels (default 384)")
     parser.add_argument("--nc", type=int, default=6, help="number of classes (default 6)")
     parser.add_argument("--latency", action="store_true", help="time whole predict calls, fused, in interleaved rounds")
@@ -38,21 +43,23 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of --latency (default 1)")
     parser.add_argument("--paper", action="store_true", help="print the paper's figures beside the measured ones")
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument(
-        "--json", action="store_true", help="print JSON; as specs.json in a sweep's folder, reports use it"
-    )
+    shape.add_argument("--json", action="store_true", help="print JSON in place of a table")
     shape.add_argument("--format", choices=list(FORMATS), default="md", help="of the table (default md)")
     args = parser.parse_args()
-    for handler in LOGGER.handlers:  # the host logs to standard output, where the table goes
-        handler.setStream(sys.stderr)
     try:
         _check(args)
         entries = select(args.models)
+        if args.sweep:
+            sweep = read_sweep(args.sweep)
+            entries, args.imgsz, args.nc = list(sweep.models.values()), sweep.budget["imgsz"], len(sweep.names)
         rounds = args.rounds if args.latency else 0
-        content = measure(entries, args.imgsz, args.nc, rounds, args.images, args.device, args.threads, _complain)
+        with _log_beside_the_table():
+            content = measure(entries, args.imgsz, args.nc, rounds, args.images, args.device, args.threads, _complain)
     except (ValueError, OSError) as error:
         _complain(f"error: {error}")
         return 2
+    if args.sweep:
+        write_json(args.sweep / "specs.json", content)
     if args.json:
         print(json.dumps(content, indent=1))
     else:
@@ -75,6 +82,17 @@ def _check(args: argparse.Namespace) -> None:
     for file in args.images:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not a file; expected an image.")
+
+
+@contextmanager
+def _log_beside_the_table() -> Iterator[None]:
+    """The host logs to standard output; while this is open, to standard error."""
+    former = [handler.setStream(sys.stderr) for handler in LOGGER.handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(LOGGER.handlers, former, strict=True):
+            handler.setStream(stream or sys.stderr)  # None: it wrote there before
 
 
 def _complain(text: str) -> None:

@@ -124,7 +124,7 @@ def write_small_sweep(folder: Path, sweep: Sweep | None = None) -> Path:
     specs = {
         m: {"parameters": 1, "flops": (i + 2) * 10**9, "regions": 300 * (i == 1)} for i, m in enumerate(sweep.models)
     }
-    write_json(folder / "specs.json", {"models": specs})
+    write_json(folder / "specs.json", {"imgsz": 64, "nc": 3, "models": specs})
     return folder
 
 

@@ -92,6 +92,13 @@ def test_damaged_extras_leave_the_rest(folder):
     assert [p.split()[0] for p in results.problems] == ["latency.json", "specs.json"]
 
 
+def test_costs_of_another_input_are_left_out(folder):
+    file = folder / "specs.json"
+    file.write_text(file.read_text().replace('"imgsz": 64', '"imgsz": 384'))
+    results = read_results(folder)
+    assert results.specs == {} and "384 px and 3 classes, the sweep of 64 and 3" in results.problems[0]
+
+
 def test_parts(folder):
     results = read_results(folder)
     roles = assign_roles(results)

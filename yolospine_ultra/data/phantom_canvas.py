@@ -93,6 +93,7 @@ class Canvas:
         self.mm = frame.mm_per_px * frame.size / self.side
         self.pixels = np.zeros((self.side, self.side), np.float32)
         self._textures = textures
+        self._corner = frame.origin + self.mm / 2  # the middle of the first pixel
 
     def rows(self) -> np.ndarray:
         """Height of every canvas row, (side,) mm."""
@@ -135,14 +136,15 @@ class Canvas:
 
     def _window(self, points: np.ndarray, pad_mm: float) -> tuple[np.ndarray, int, int, int, int] | None:
         """Canvas coordinates of the points and the window around them, None where they miss the canvas."""
-        p = (points - self.frame.origin) / self.mm
+        unit = 2**_SHIFT
+        fixed = np.rint((points - self._corner) * (unit / self.mm)).astype(np.int32)
+        x, y, width, height = cv2.boundingRect(fixed)
         pad = int(pad_mm / self.mm) + 2
-        x0, y0 = (max(int(v) - pad, 0) for v in p.min(0))
-        x1, y1 = (min(int(v) + 1 + pad, self.side) for v in p.max(0))
+        x0, y0 = max(x // unit - pad, 0), max(y // unit - pad, 0)
+        x1, y1 = (min((v + w) // unit + 2 + pad, self.side) for v, w in ((x, width), (y, height)))
         if x1 <= x0 or y1 <= y0:
             return None
-        fixed = np.rint((p - (x0 + 0.5, y0 + 0.5)) * 2**_SHIFT).astype(np.int32)
-        return fixed, x0, y0, x1 - x0, y1 - y0
+        return fixed - np.array([x0 * unit, y0 * unit], np.int32), x0, y0, x1 - x0, y1 - y0
 
     def fill(
         self,

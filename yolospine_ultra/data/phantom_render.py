@@ -150,8 +150,10 @@ def render(anatomy: Anatomy, frame: Frame, sequence: str, rng: np.random.Generat
     if rng.random() < protocol.band_chance:
         _saturate(signal, anatomy, frame, rng)
     level = np.float32(rng.uniform(*protocol.noise))
-    signal += level * _noise(frame.size, rng)
-    measured = cv2.magnitude(signal, level * _noise(frame.size, rng))
+    noise = level * _noise(frame.size, rng)
+    signal += noise
+    # The other channel is the same noise upside down: at no pixel but the centre the two are the same draw.
+    measured = cv2.magnitude(signal, np.ascontiguousarray(noise[::-1, ::-1]))
     if rng.random() < 0.35:  # the scanner evens the coil out, noise included
         evened = np.float32(rng.uniform(0.3, 0.8))
         measured /= np.maximum(along, 0.2) ** evened

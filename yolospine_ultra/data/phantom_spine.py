@@ -72,8 +72,9 @@ class SpinePainter:
             canvas.stroke(body.outline, 0.75, tissue["cortex"], closed=True, alpha=0.7)
             # Chemical shift thickens one end-plate and thins the other.
             canvas.stroke(body.lower + np.array([0.0, 0.2]), 0.9, tissue["cortex"], alpha=0.85)
-            self._vein(body, rng)
-            self._patches(body, rng)
+            if body.name[0] != "S":
+                self._vein(body, rng)
+                self._patches(body, rng)
         for lower, upper in zip(self.anatomy.sacrum, self.anatomy.sacrum[1:], strict=False):
             reach = slice(int(rng.integers(2, 8)), int(rng.integers(10, 15)))
             line = (lower.lower[reach] + upper.upper[reach]) / 2
@@ -87,9 +88,8 @@ class SpinePainter:
         axis = axis / np.linalg.norm(axis)
         up = np.array([axis[1], -axis[0]])
         length, tall, strength = rng.uniform(4, 11), rng.uniform(0.8, 2.4), float(rng.uniform(0.1, 0.75))
-        if body.name[0] != "S":
-            wedge = np.array([back - 0.6 * axis + up * tall, back - 0.6 * axis - up * tall, back - axis * length])
-            self.canvas.fill(wedge, self.tissue["vein"], 0.6, strength)
+        wedge = np.array([back - 0.6 * axis + up * tall, back - 0.6 * axis - up * tall, back - axis * length])
+        self.canvas.fill(wedge, self.tissue["vein"], 0.6, strength)
 
     def _patches(self, body: Body, rng: np.random.Generator) -> None:
         """Islands of fat or red marrow, and the haemangioma that one body in fifteen has."""

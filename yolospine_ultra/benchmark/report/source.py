@@ -62,7 +62,7 @@ class Results:
         comparisons: as they stand in comparisons.csv.
         ranks: by (model, metric).
         latency: by model, as in latency.json; {} where there is none.
-        specs: by model, as `scripts/specs.py --json` wrote them to specs.json; {} where there is none.
+        specs: by model, as `scripts/specs.py --sweep` wrote them to specs.json; {} where there is none.
         problems: what was left out and why, one sentence each.
     """
 
@@ -147,7 +147,7 @@ def read_results(folder: str | Path) -> Results:
             )
     return Results(
         folder, sweep, records, estimates, tuple(comparisons), ranks,
-        _by_model(folder / "latency.json", problems), _by_model(folder / "specs.json", problems), tuple(problems),
+        _by_model(folder / "latency.json", problems), _specs(folder / "specs.json", sweep, problems), tuple(problems),
     )  # fmt: skip
 
 
@@ -251,3 +251,18 @@ def _by_model(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         problems.append(f"{file.name} cannot be used ({error!r}); it was left out.")
         return {}
+
+
+def _specs(file: Path, sweep: Sweep, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """Costs by model; {} where there is no file, or, with a problem, where they are of another input or damaged."""
+    found = _by_model(file, problems)
+    if found:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        here, expected = (content.get("imgsz"), content.get("nc")), (sweep.budget["imgsz"], len(sweep.names))
+        if here != expected:
+            problems.append(
+                f"{file.name} is of {here[0]} px and {here[1]} classes, the sweep of {expected[0]} and {expected[1]}; it "
+                "was left out."
+            )
+            return {}
+    return found
