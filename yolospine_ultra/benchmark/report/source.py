@@ -261,8 +261,8 @@ def _specs(file: Path, sweep: Sweep, problems: list[str]) -> dict[str, dict[str,
         here, expected = (content.get("imgsz"), content.get("nc")), (sweep.budget["imgsz"], len(sweep.names))
         if here != expected:
             problems.append(
-                f"{file.name} is of {here[0]} px and {here[1]} classes, the sweep of {expected[0]} and {expected[1]}; it "
-                "was left out."
+                f"{file.name} is of {here[0]} px and {here[1]} classes, the sweep of {expected[0]} and {expected[1]}; "
+                "it was left out."
             )
             return {}
     return found
