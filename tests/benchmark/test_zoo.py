@@ -56,6 +56,13 @@ def test_a_missing_package_names_the_line_that_installs_it():
     assert missing(toy.GOOD) == ""
 
 
+def test_detectron2_is_not_said_to_come_from_pypi(monkeypatch):
+    monkeypatch.setattr("yolospine_ultra.benchmark.zoo.find_spec", lambda name: None)
+    assert missing(rows()["detectron2-cascade-r50"]) == (
+        "detectron2-cascade-r50 needs detectron2: see https://detectron2.readthedocs.io, PyPI has none"
+    )
+
+
 def test_a_models_own_recipe_stands_over_the_common_one():
     budget = Budget(1, 64, 4, "cpu", 0, recipe=common_recipe(4, "cpu"))
     made = settings(ModelEntry("x", "y", {}, recipe={"lr0": 5.0}), budget)

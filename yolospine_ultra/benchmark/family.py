@@ -129,6 +129,7 @@ class Family(Protocol):
         extra: the extra of `setup.cfg` that the family needs, "" for none.
         packages: modules that must be importable; where one is missing the benchmark skips the rows and says why, with
             the line that installs `extra`.
+        install: optional; what to say in place of that line, for packages that pip does not find.
     """
 
     extra: str

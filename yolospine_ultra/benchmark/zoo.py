@@ -24,6 +24,7 @@ FAMILIES = {
     "rtdetr": "yolospine_ultra.benchmark.families.rtdetr:FAMILY",
     "segmentation": "yolospine_ultra.benchmark.families.segmentation:FAMILY",
     "cascade_rcnn": "yolospine_ultra.benchmark.families.cascade_rcnn:FAMILY",
+    "detectron2": "yolospine_ultra.benchmark.families.detectron2_family:FAMILY",
     "rfdetr": "yolospine_ultra.benchmark.families.rfdetr_family:FAMILY",
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
@@ -141,5 +142,5 @@ def missing(entry: ModelEntry) -> str:
     absent = [p for p in family.packages if find_spec(p) is None]
     if not absent:
         return ""
-    line = f"pip install 'yolospine_ultra[{family.extra}]'" if family.extra else f"pip install {' '.join(absent)}"
-    return f"{entry.name} needs {' and '.join(absent)}: {line}"
+    by_pip = f"pip install 'yolospine_ultra[{family.extra}]'" if family.extra else f"pip install {' '.join(absent)}"
+    return f"{entry.name} needs {' and '.join(absent)}: {getattr(family, 'install', '') or by_pip}"

@@ -96,6 +96,7 @@ class Detectron2Family(TorchFamily):
     """`build` has `config`, of Detectron2's model zoo, and may have `options` of it."""
 
     packages = ("detectron2",)
+    install = "see https://detectron2.readthedocs.io, PyPI has none"
 
     def build(self, entry: ModelEntry, data: CellData, budget: Budget) -> Detectron2Network:
         """See `Detectron2Network`."""
