@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default 0)")
     parser.add_argument("--imgsz", type=int, default=384, help="image side in pixels, 64 to 1024 (default 384)")
     parser.add_argument("--out", type=Path, required=True, help="destination folder, absent or empty")
-    parser.add_argument("--workers", type=int, default=None, help="threads (default: one a core, at most 8)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core, at most 8)")
     args = parser.parse_args()
     try:
         made = write_dataset(args.out, args.images, args.seed, args.imgsz, args.workers)

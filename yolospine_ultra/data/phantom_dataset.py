@@ -10,9 +10,9 @@ Written for this project. Every patient draws from a random stream of its own, s
 alone and not on how the work is shared out. The folder is written beside its destination and renamed at the end: a
 killed run leaves no half dataset under the final name.
 
-Work is shared among threads, not processes: the data set is made from inside `exec()` in the host's `yolo` command and
-from user scripts without a `__main__` guard, where a spawned process would run the user's script again. NumPy and
-OpenCV release the interpreter lock for most of a slice.
+Work is shared among joblib's processes: threads are no faster than one, since a slice is many short NumPy calls that
+hold the interpreter lock, and the standard library's processes would run a user's script without a `__main__` guard
+again. The data set is made from inside `exec()` in the host's `yolo` command, too.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from joblib import Parallel, delayed
 from ultralytics.utils import TQDM
 
 from yolospine_ultra.data.phantom import CLASS_NAMES, Patient, generate_slice, sample_patient
@@ -40,6 +40,7 @@ SPLITS = ("train", "val")
 # Steps of severity, slip, age, number of slices: irrational, and the golden ratio, the most even, for the rarest event.
 _STEPS = (2**0.5, (1 + 5**0.5) / 2, 7**0.5, 3**0.5)
 _BLOCK = 64  # patients
+_WORTH_A_WORKER = 64  # slices; a worker takes seconds to start
 _NEIGHBOUR_MM = (3.5, 4.8)  # distance of a neighbouring slice from the midline
 
 
@@ -164,15 +165,13 @@ def _write_all(
             (folder / kind / part).mkdir(parents=True)
     written = []
     total = sum(len(p.shots) for p in plans)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="phantom")
+    pool = Parallel(workers, return_as="generator", idle_worker_timeout=10)
     bar = TQDM(total=total, desc="spine-phantom", unit="img", disable=not progress)
     try:
-        jobs = [pool.submit(_write_patient, p, split[p.number], folder, seed, size) for p in plans]
-        for plan, job in zip(plans, jobs, strict=True):
-            written += job.result()
-            bar.update(len(plan.shots))
+        for slices in pool(delayed(_write_patient)(p, split[p.number], folder, seed, size) for p in plans):
+            written += slices
+            bar.update(len(slices))
     finally:
-        pool.shutdown(cancel_futures=True)
         bar.close()
     with (folder / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -214,7 +213,7 @@ def write_dataset(
         images: number of slices, at least 2.
         seed: the same seed gives the same bytes, whatever `workers` is.
         size: side of the square images, 64 to 1024 pixels.
-        workers: number of threads; by default one a core, at most 8.
+        workers: number of processes; by default one a core, at most 8, and fewer for few slices.
         val_fraction: share of the images in the validation split, between 0 and 1; whole patients are moved.
         progress: show a progress bar.
 
@@ -227,7 +226,8 @@ def write_dataset(
         OSError: an image cannot be encoded or the disk cannot be written.
     """
     out = Path(out).absolute()
-    workers = min(8, os.cpu_count() or 1) if workers is None else workers
+    if workers is None:
+        workers = max(1, min(8, os.cpu_count() or 1, images // _WORTH_A_WORKER))
     _check(out, images, size, workers, val_fraction)
     plans = plan_patients(images, seed)
     split = split_patients(plans, val_fraction, seed)
