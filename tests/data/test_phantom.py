@@ -23,6 +23,7 @@ from yolospine_ultra.data.phantom import (
 )
 from yolospine_ultra.data.phantom_anatomy import build_anatomy
 from yolospine_ultra.data.phantom_canvas import Frame
+from yolospine_ultra.data.phantom_dataset import plan_patients
 from yolospine_ultra.data.phantom_patient import BULGE_MM, RANKS, SLIP_MM, STENOSIS_FRACTION, THORACIC_LEVELS
 from yolospine_ultra.data.phantom_tissue import SEQUENCES
 
@@ -240,3 +241,12 @@ def test_slice_refuses_bad_arguments(kwargs, message):
 def test_patient_refuses_bad_ranks(ranks):
     with pytest.raises(ValueError, match="ranks"):
         sample_patient(np.random.default_rng(0), ranks)
+
+
+def test_a_stenosis_over_two_levels_is_one_finding():
+    plan = plan_patients(1038, 0)[192]
+    anatomy = build_anatomy(plan.patient, plan.shots[0].offset_mm)
+    narrow = [d.state.level for d in anatomy.discs if d.labelled and SS in classes_of(anatomy, d)]
+    assert {"L5/S1", "L4/L5"} <= set(narrow)  # read off one stretch of the sac
+    seen = [(f.class_id, f.box) for f in read_findings(anatomy, Frame.of(anatomy, 384))]
+    assert len(seen) == len(set(seen))

@@ -146,9 +146,10 @@ def read_findings(anatomy: Anatomy, frame: Frame) -> list[Finding]:
         frame: where the image lies on them.
 
     Returns:
-        Findings from L5/S1 upwards, boxes clipped to the image; those mostly outside it are left out.
+        Findings from L5/S1 upwards, boxes clipped to the image; those mostly outside it are left out. A stenosis over
+        two levels is one finding, of the lower of them.
     """
-    findings = []
+    findings: list[Finding] = []
     for disc in anatomy.discs:
         if not disc.labelled:
             continue
@@ -162,6 +163,8 @@ def read_findings(anatomy: Anatomy, frame: Frame) -> list[Finding]:
             slip = disc.slip_mm if class_id == SP else 0.0
             grade = meyerding_grade(slip, disc.plate_mm)
             box = tuple(float(v) for v in inside.ravel())
+            if any((f.class_id, f.box) == (class_id, box) for f in findings):
+                continue
             seen = tuple(frame.to_px(outline) for outline in outlines)
             findings.append(Finding(class_id, box, disc.state.level, disc.state.pfirrmann, slip, grade, seen))
     return findings

@@ -36,9 +36,9 @@ class _Protocol:
 
 
 _PROTOCOLS = {
-    "t1": _Protocol((0.35, 0.7), (0.006, 0.022), (0.42, 0.7), 0.6, (60, 170)),
-    "t2": _Protocol((0.35, 0.7), (0.006, 0.022), (0.34, 0.6), 0.65, (60, 170)),
-    "t2_space": _Protocol((0.3, 0.5), (0.012, 0.035), (0.16, 0.36), 0.3, (45, 95)),
+    "t1": _Protocol((0.35, 0.7), (0.006, 0.022), (0.3, 0.88), 0.2, (70, 220)),
+    "t2": _Protocol((0.35, 0.7), (0.006, 0.022), (0.25, 0.76), 0.35, (70, 220)),
+    "t2_space": _Protocol((0.3, 0.5), (0.012, 0.035), (0.15, 0.37), 0.7, (45, 95)),
 }
 
 
@@ -154,7 +154,7 @@ def render(anatomy: Anatomy, frame: Frame, sequence: str, rng: np.random.Generat
     signal += noise
     # The other channel is the same noise upside down: at no pixel but the centre the two are the same draw.
     measured = cv2.magnitude(signal, np.ascontiguousarray(noise[::-1, ::-1]))
-    if rng.random() < 0.35:  # the scanner evens the coil out, noise included
+    if rng.random() < 0.6:  # the scanner evens the coil out, noise included
         evened = np.float32(rng.uniform(0.3, 0.8))
         measured /= np.maximum(along, 0.2) ** evened
         measured /= np.maximum(across, 0.05) ** evened
