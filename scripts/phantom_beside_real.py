@@ -84,10 +84,11 @@ def picture(groups: dict[str, list[Path]], credit: str, out: Path) -> None:
             axis.imshow(square.resize((220, 220), Image.Resampling.LANCZOS), cmap="gray", vmin=0, vmax=255)
     if credit:
         parts[-1].supxlabel(credit, color="white", fontsize=6, y=0)
-    made = io.BytesIO()
-    figure.savefig(made, dpi=100, facecolor="black")
+    drawn, grey = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=100, facecolor="black")
     plt.close(figure)
-    AtomicPath(out).write_bytes(made.getvalue())
+    Image.open(drawn).convert("L").save(grey, "PNG")
+    AtomicPath(out).write_bytes(grey.getvalue())
 
 
 if __name__ == "__main__":

@@ -80,8 +80,30 @@ def test_channel_norm_against_torch():
     torch.testing.assert_close(m(x), F.layer_norm(x.permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2))
 
 
-def test_gelan_is_the_hosts_block_with_derived_widths():
-    from ultralytics.nn.modules import RepNCSPELAN4
+def test_gelan_is_the_hosts_block_with_convolutions_and_derived_widths():
+    from ultralytics.nn.modules import ELAN1
 
-    ours, host = GELAN(32, 64, 1), RepNCSPELAN4(32, 64, 32, 16, 1)
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in host.state_dict().items()}
+    ours, host = GELAN(32, 64).eval(), ELAN1(32, 64, 64, 32).eval()
+    host.load_state_dict(
+        {k.replace("cv2.0.", "cv2.").replace("cv3.0.", "cv3."): v for k, v in ours.state_dict().items()}
+    )
+    x = torch.randn(1, 32, 8, 8)
+    torch.testing.assert_close(ours(x), host(x))
+
+
+def test_gelan_aggregates_every_step():
+    m = GELAN(16, 32, n=2, e=0.5).eval()
+    x = torch.randn(1, 16, 4, 4)
+    halves = m.cv1(x).chunk(2, 1)
+    third = m.cv2[1](m.cv2[0](halves[1]))
+    fourth = m.cv3[1](m.cv3[0](third))
+    torch.testing.assert_close(m(x), m.cv4(torch.cat((*halves, third, fourth), 1)))
+
+
+def test_area_attention_starts_as_the_identity_and_can_leave_it():
+    m = A2(32, 32)
+    x = torch.randn(2, 32, 8, 8)
+    y = m(x)
+    torch.testing.assert_close(y, x)
+    (y - 1).square().mean().backward()
+    assert all(branch.bn.weight.grad.abs().max() > 0 for branch in (m.layers[0].attention.proj, m.layers[0].mlp[1]))

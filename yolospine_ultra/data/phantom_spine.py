@@ -54,7 +54,7 @@ class SpinePainter:
         shapes = list(self.anatomy.spinous.values())
         tips = np.array([s[np.argmax(s[:, 0])] for s in shapes])
         band = np.concatenate([canal.edge(canal.wall, 0, canal.at["L5/S1"] + 16)[::6], tips])
-        low, high = tissue["ligament"] * 2, tissue["fat"] * 0.75
+        low, high = tissue["ligament"] * 2, tissue["fat"] * 0.6
         streaks = np.clip(0.7 * canvas.texture(34, 9, 0.45) + 0.35 * blotches + rng.normal(-0.4, 0.3), -1, 1)
         streaks *= np.float32((high - low) / 2)
         canvas.fill(band, (low + high) / 2, 1.2, float(rng.uniform(0.5, 0.85)), streaks)
@@ -62,7 +62,7 @@ class SpinePainter:
         for outline in shapes:
             soft = float(rng.uniform(0.5, 1.0))
             canvas.stroke(outline, 1.6, tissue["cortex"], closed=True, alpha=0.7 * shown)
-            canvas.fill(outline, marrow * float(rng.uniform(0.95, 1.3)), soft, shown, 1.8 * grain)
+            canvas.fill(outline, marrow * float(rng.uniform(0.75, 1.1)), soft, shown, 1.8 * grain)
 
     def _bodies(self, marrow: float, grain: np.ndarray) -> None:
         """Vertebral bodies and sacrum: marrow, a dark rim, the vein from behind, fatty or hard patches."""

@@ -3,7 +3,9 @@
 Source: YOLOv12 (Tian et al. 2025, arXiv 2502.12524), section 3.2, and its position perceiver, a depth-wise convolution
 of the values. The map's H x W tokens, row by row, are cut in `area` strips of equal length, so that the cost of the
 attention is (H W)^2 / area instead of (H W)^2, linear in the map where the strip length is fixed. Deviation: maps whose
-token count is not a multiple of `area` are padded with masked tokens instead of being refused.
+token count is not a multiple of `area` are padded with masked tokens instead of being refused, and both branches of a
+layer start at zero (Goyal et al. 2017, arXiv 1706.02677, section 5.1) where YOLOv12 scales a block by 0.01: what an
+untrained attention adds to the map drowns it, and a training from scratch loses its first epochs.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ class A2Layer(nn.Module):
         super().__init__()
         self.attention = AreaAttention(dim, heads, area)
         self.mlp = nn.Sequential(Conv(dim, int(dim * mlp_ratio), 1), Conv(int(dim * mlp_ratio), dim, 1, act=False))
+        for branch in (self.attention.proj, self.mlp[1]):
+            nn.init.zeros_(branch.bn.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """x + attention, then + perceptron."""
