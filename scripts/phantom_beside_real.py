@@ -58,8 +58,10 @@ def draw_slices(folder: Path, suffix: str, count: int, seed: int) -> list[Path]:
     patients: dict[str, list[Path]] = {}
     for file in sorted((folder / "images").rglob(f"*{suffix}")):
         patients.setdefault(file.name.split("_")[0], []).append(file)
-    if not 0 < count <= len(patients):
-        raise ValueError(f"{folder}/images has *{suffix} of {len(patients)} patients; expected at least {count} and 1.")
+    if count < 1:
+        raise ValueError(f"--count {count}: expected at least 1 slice.")
+    if count > len(patients):
+        raise ValueError(f"{folder}/images has *{suffix} of {len(patients)} patients; expected at least {count}.")
     chance = random.Random(seed)
     return [chance.choice(patients[p]) for p in chance.sample(sorted(patients), count)]
 
