@@ -91,6 +91,20 @@ def test_recall_report_counts_all_pairs_together():
     assert recall_report(TRUTH, found, PAPER, {(SS, LDB): 0.05}, conf=0.95)["images_without_prediction"] == 1
 
 
+def test_places_are_found_whatever_the_class():
+    boxes = [[0, 0, 20, 20], [0, 0, 20, 20], [0, 50, 20, 70], [50, 50, 70, 70]]  # two findings at the first place
+    truth = [ImageFindings("a.png", boxes, [SS, LDB, LDB, SS]), ImageFindings("b.png", np.zeros((0, 4)), [])]
+    found = [
+        ImageFindings("a.png", [[0, 0, 20, 18], [0, 50, 20, 60], [50, 50, 70, 70]], [0, SS, 0], [0.9, 0.9, 0.1]),
+        ImageFindings("b.png", [[0, 0, 9, 9]], [0], [0.9]),
+    ]
+    places = recall_report(truth, found, PAPER, default_rules(PAPER))["places"]
+    assert (places["places"], places["found"], places["recall"]) == (3, 2, pytest.approx(2 / 3))  # IoU .9, .5, unsure
+    assert places["interval"][0] < 2 / 3 < places["interval"][1]
+    assert recall_report(truth, found, PAPER, {}, iou=0.6, conf=0.05)["places"]["found"] == 2
+    assert recall_report(truth[1:], found[1:], PAPER, {})["places"]["recall"] is None
+
+
 def test_pictures_are_written_and_nothing_where_nothing_is(tmp_path):
     report = overlap_report(TRUTH, PAPER, default_rules(PAPER))
     assert [f.name for f in save_plots(report, tmp_path / "a")] == ["compatibility.png", "iou.png", "pairs-kept.png"]

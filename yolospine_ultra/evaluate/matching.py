@@ -19,6 +19,20 @@ def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return box_iou(first, second).nan_to_num(0.0).numpy()
 
 
+def found_places(truth: ImageFindings, predicted: ImageFindings, iou: float = 0.5) -> np.ndarray:
+    """Which places of ground truth some prediction covers, whatever the classes.
+
+    Args:
+        truth: labelled findings of an image; findings with one box are one place.
+        predicted: findings in the same image.
+        iou: least IoU, above 0 and at most 1.
+
+    Returns:
+        (P,) bool, one a different box of `truth`. One prediction may find several places that overlap.
+    """
+    return (iou_matrix(np.unique(truth.boxes, axis=0), predicted.boxes) >= iou).any(1)
+
+
 def match_by_class(truth: ImageFindings, predicted: ImageFindings, iou: float = 0.5) -> np.ndarray:
     """Which prediction finds each ground truth.
 

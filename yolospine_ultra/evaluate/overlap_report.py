@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.matching import found_places
 from yolospine_ultra.evaluate.overlap import (
     PAPER_RULES,
     PAPER_TABLE,
@@ -110,9 +111,11 @@ def recall_report(
     """Analyse predictions; arguments as in `overlap.pair_recall`.
 
     Returns:
-        A dictionary that JSON can hold: `iou`, `conf`, `images_without_prediction`, and `pairs`, which has the counts,
-        recall and precision with their Wilson 95% intervals for each pair "A+B" that has a rule, and for "all".
+        A dictionary that JSON can hold: `iou`, `conf`, `images_without_prediction`; `places`, how many boxes of ground
+        truth are found whatever the class (`matching.found_places`); and `pairs`, which has the counts, recall and
+        precision with their Wilson 95% intervals for each pair "A+B" that has a rule, and for "all".
     """
+    places = np.concatenate([found_places(t, p.above(conf), iou) for t, p in zip(truth, predictions, strict=True)])
     found = pair_recall(truth, predictions, rules, iou, conf, tau_anat, pairing)
     rows = {_title(p, names): r for p, r in found.items()}
     rows["all"] = sum(found.values(), PairRecall(0, 0, 0, 0, 0, 0, 0))
@@ -120,6 +123,12 @@ def recall_report(
         "iou": iou,
         "conf": conf,
         "images_without_prediction": sum(not len(p.above(conf)) for p in predictions),
+        "places": {
+            "places": len(places),
+            "found": int(places.sum()),
+            "recall": float(places.mean()) if len(places) else None,
+            "interval": [_or_none(v) for v in wilson(int(places.sum()), len(places))],
+        },
         "pairs": {
             title: {
                 **asdict(r),
@@ -219,7 +228,10 @@ def _format_overlapping(report: Mapping[str, Any]) -> str:
 
 
 def _format_recall(recall: Mapping[str, Any]) -> str:
+    places = recall["places"]
     head = (
+        f"Places found whatever the class (IoU >= {recall['iou']:g}, score >= {recall['conf']:g}): "
+        f"{places['found']} of {places['places']}, {_number(places['recall'])} ({_interval(places['interval'])})\n\n"
         f"Pair recall: both findings found (IoU >= {recall['iou']:g}, score >= {recall['conf']:g}); "
         f"{recall['images_without_prediction']} images without a prediction"
     )
