@@ -6,6 +6,7 @@ import toy
 from yolospine_ultra.benchmark.family import Budget, ModelEntry, settings
 from yolospine_ultra.benchmark.plan import make_plan
 from yolospine_ultra.benchmark.zoo import FAMILIES, common_recipe, family_of, missing, rows, select
+from yolospine_ultra.engine.arguments import RECIPE
 
 
 def test_every_row_of_the_paper_has_its_detectors():
@@ -68,6 +69,16 @@ def test_a_models_own_recipe_stands_over_the_common_one():
     made = settings(ModelEntry("x", "y", {}, recipe={"lr0": 5.0}), budget)
     assert made["lr0"] == 5 and made["nbs"] == 4 and made["amp"] is False
     assert common_recipe(4, "0")["amp"] is True
+
+
+def test_no_default_of_our_trainer_reaches_a_sweep_unseen():
+    """What the common recipe leaves open, ours would take from the paper's recipe, the others from the host."""
+    said = common_recipe(4, "cpu").keys() | {"epochs", "batch", "imgsz"}
+    for name in ("yolospine-n", "yolospine-noa2-m"):
+        assert RECIPE.keys() <= said | rows()[name].recipe.keys()
+    assert {k: common_recipe(4, "cpu")[k] for k in ("mri_augment", "class_centric", "degrees")} == {
+        "mri_augment": 0, "class_centric": 0, "degrees": 0
+    }  # fmt: skip
 
 
 def test_the_plan_is_balanced_and_shares_trainings():

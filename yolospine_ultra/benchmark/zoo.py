@@ -35,7 +35,8 @@ def common_recipe(batch: int, device: str) -> dict[str, Any]:
 
     The paper's AdamW with its weight decay and cosine schedule; its learning rate of 1e-4 is meant for 200 epochs, this
     one for the fewer of a sweep. Every batch is an optimiser step. Sagittal slices have a front and a back, and no
-    colour: no flips, no hue.
+    colour: no flips, no hue. What only our trainer has, artefacts and more samples of rare classes, is off, so that no
+    model sees more images in an epoch than another.
 
     Args:
         batch: images a step.
@@ -57,11 +58,14 @@ def common_recipe(batch: int, device: str) -> dict[str, Any]:
         "hsv_h": 0.0,
         "hsv_s": 0.0,
         "hsv_v": 0.4,
+        "degrees": 0.0,
         "translate": 0.1,
         "scale": 0.5,
         "fliplr": 0.0,
         "mosaic": 1.0,
         "close_mosaic": 10,
+        "mri_augment": 0.0,
+        "class_centric": 0.0,
     }
 
 
