@@ -72,6 +72,11 @@ def test_a_single_value_has_neither_spread_nor_bold():
     assert rows_of(markdown(table))[-1] == ["1.0"]
 
 
+def test_where_all_are_equal_as_shown_none_is_bold():
+    table = Table("t", "T", (Column("x", 1, better=1),), ((Estimate(0.01),), (Estimate(0.0),)))
+    assert rows_of(markdown(table))[-2:] == [["0.0"], ["0.0"]]
+
+
 def test_differences_are_told_from_the_model_that_is_ahead(small):
     found = rows_of(markdown(tables.beats(*small)))[2:]
     assert found == [
@@ -95,7 +100,7 @@ def test_complexity(small):
     assert found[0][:4] == ["model", "parameters, M", "GFLOPs", "regions pooled"]
     assert found[-2:] == [
         ["yolov8n", "3.16", "**2.0**", "–", "10.0 ± 1.0 (1.0–19.0)", "10.0 ± 1.0 (1.0–19.0)", "2.00 ± 0.00 (2.00–2.00)",
-         "**40** (38–44)"],
+         "40 (38–44)"],
         ["yolospine-noa2-n", "–", "4.0", "–", "–", "–", "–", "–"],
     ]  # fmt: skip
 

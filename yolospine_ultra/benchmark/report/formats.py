@@ -56,10 +56,10 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
     def best(self, column: int) -> float | None:
-        """The best value of a column, None where nothing is to be set bold."""
+        """The best value of a column, None where nothing is to be set bold: no choice, or all the same as shown."""
         rule = self.columns[column]
         values = [v for v in (central(row[column]) for row in self.rows) if v is not None]
-        if not rule.better or rule.printed or len(values) < 2:
+        if not rule.better or rule.printed or len({rule.number(v) for v in values}) < 2:
             return None
         return max(values, key=lambda v: rule.better * v)
 
