@@ -1,29 +1,21 @@
 """The one evaluation of every family: COCO average precision, and agreement of classes with background.
 
 Sources: COCO detection evaluation (Lin et al. 2014), 101 recall points, at most 100 detections an image and class, by
-faster-coco-eval; accuracy, F1, kappa and MCC by scikit-learn, as in YOLOspine (Masood and Taj 2026), "External
-Dataset". The paper's table has matched boxes only; here what was missed and what is false count too, as pairs with
-background, and the matched-only numbers stand beside them under names of their own.
-
-Several labels on one site: a disc with two findings is two boxes of ground truth, and a detector that gives both is
-right twice. Therefore boxes are first matched within their class (one to one, best score first, IoU >= .5) and only
-what is left over is matched across classes: a wrong label cannot take the partner of a right one that scores less.
+faster-coco-eval; agreement as in `evaluate.agreement`, recall of pairs as in `evaluate.overlap`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn import metrics as sk
 
+from yolospine_ultra.evaluate.agreement import IOU, agreement, confusion
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.matching import match_by_class
 from yolospine_ultra.evaluate.overlap import PAPER_RULES, pair_recall, rules_by_class
 
-IOU = 0.5  # least of a match in the confusion matrix and in pairs
 ONE_SITE = 0.5  # least IoU of two labels that mean one site
 AP_NAMES = ("map50_95", "map75", "map50")
 
@@ -139,76 +131,6 @@ def _xywh(box: np.ndarray) -> list[float]:
     """Left, top, width, height of x1 y1 x2 y2."""
     x1, y1, x2, y2 = box.tolist()
     return [x1, y1, x2 - x1, y2 - y1]
-
-
-def confusion(truth: ImageFindings, found: ImageFindings, nc: int) -> np.ndarray:
-    """Confusion matrix of an image with background.
-
-    Args:
-        truth: labelled findings.
-        found: findings with scores, all of which count.
-        nc: number of classes.
-
-    Returns:
-        (nc + 1, nc + 1) int64 counts, row = truth, column = prediction, the last of each = background.
-    """
-    partner = match_by_class(truth, found, IOU)
-    left_truth = np.flatnonzero(partner < 0)
-    left_found = np.setdiff1d(np.arange(len(found)), partner)
-    rest = match_by_class(_any_class(truth, left_truth), _any_class(found, left_found), IOU)
-    partner[left_truth] = np.where(rest >= 0, left_found[rest] if len(left_found) else -1, -1)
-    matrix = np.zeros((nc + 1, nc + 1), dtype=np.int64)
-    predicted = np.append(found.classes, nc)[partner]  # -1, no partner, is the last: background
-    np.add.at(matrix, (truth.classes, predicted), 1)
-    np.add.at(matrix, (nc, found.classes[np.setdiff1d(np.arange(len(found)), partner)]), 1)
-    return matrix
-
-
-def _any_class(image: ImageFindings, keep: np.ndarray) -> ImageFindings:
-    """Some of an image's findings, all of one class."""
-    scores = None if image.scores is None else image.scores[keep]
-    return replace(image, boxes=image.boxes[keep], classes=np.zeros(len(keep), dtype=np.int64), scores=scores)
-
-
-def agreement(matrix: np.ndarray) -> dict[str, float]:
-    """Accuracy, F1, kappa and MCC of a confusion matrix with background, and of its matched part alone.
-
-    The F1 are averaged over the classes that have ground truth; background, which nobody labels, is none of them, but
-    what is missed or false lowers recall and precision of its class.
-
-    Args:
-        matrix: (C + 1, C + 1), as of `confusion`.
-
-    Returns:
-        accuracy, macro_f1, weighted_f1, kappa, mcc; and each with `matched_` before it. NaN without any pair.
-    """
-    nc = len(matrix) - 1
-    matched = matrix.copy()
-    matched[nc], matched[:, nc] = 0, 0
-    labelled = np.flatnonzero(matrix[:nc].sum(1))
-    made = _scores(matrix, labelled)
-    return made | {f"matched_{k}": v for k, v in _scores(matched, np.flatnonzero(matched[:nc].sum(1))).items()}
-
-
-def _scores(matrix: np.ndarray, classes: np.ndarray) -> dict[str, float]:
-    """Scores of a matrix of counts; F1 over `classes`."""
-    keys = ("accuracy", "macro_f1", "weighted_f1", "kappa", "mcc")
-    if not matrix.sum() or not len(classes):
-        return dict.fromkeys(keys, float("nan"))
-    cells = [a.ravel() for a in np.indices(matrix.shape)]
-    kept = matrix.ravel() > 0
-    true, guess, weight = cells[0][kept], cells[1][kept], matrix.ravel()[kept]
-    f1 = {"sample_weight": weight, "labels": classes, "zero_division": 0.0}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # kappa of a single label: 0 / 0 is NaN, as meant
-        values = (
-            sk.accuracy_score(true, guess, sample_weight=weight),
-            sk.f1_score(true, guess, average="macro", **f1),
-            sk.f1_score(true, guess, average="weighted", **f1),
-            sk.cohen_kappa_score(true, guess, sample_weight=weight),
-            sk.matthews_corrcoef(true, guess, sample_weight=weight),
-        )
-    return dict(zip(keys, map(float, values), strict=True))
 
 
 def _pairs(

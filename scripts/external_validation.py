@@ -1,0 +1,147 @@
+"""External validation of a model's predictions: agreement, sensitivity and specificity, FROC, operating points.
+
+Written for this project; the definitions stand in `yolospine_ultra.evaluate` (`external`, `rating`, `rates`, `froc`,
+`operating_points`). The dataset is only read. Example, thresholds from validation images, numbers from others:
+
+    yolo val model=best.pt data=spider-lumbar.yaml data_root=DIR save_json=True
+    python scripts/external_validation.py spider-lumbar.yaml --data-root DIR --predictions VAL/predictions.json \
+        --choose-thresholds f1 --out chosen
+    python scripts/external_validation.py other.yaml --split test --predictions OTHER/predictions.json \
+        --thresholds chosen/thresholds.json --out external
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.evaluate.dataset_files import SPLITS
+from yolospine_ultra.evaluate.external import external_report, format_external
+from yolospine_ultra.evaluate.external_plots import save_external
+from yolospine_ultra.evaluate.froc import Ranked, rank
+from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
+from yolospine_ultra.evaluate.operating_points import (
+    Criterion,
+    choose_thresholds,
+    read_thresholds,
+    write_thresholds,
+)
+from yolospine_ultra.evaluate.reader_files import read_seconds
+from yolospine_ultra.evaluate.study import Study, read_study
+
+SHOWN = 20  # problems that are named on the terminal; the JSON has all
+
+
+def share(text: str) -> float:
+    """A number within 0..1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
+    return value
+
+
+def criterion(text: str) -> Criterion:
+    """A criterion of `operating_points`."""
+    try:
+        return Criterion.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="dataset YAML, or the name of one of the plugin's")
+    parser.add_argument("--split", choices=(*SPLITS, "all"), default="val", help="default: val")
+    parser.add_argument("--data-root", type=Path, help="folder in place of the YAML's path")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="COCO detection JSON, as `yolo val save_json=True` writes it"
+    )
+    parser.add_argument("--first-category", type=int, default=1, help="its category_id of class 0 (default 1)")
+    parser.add_argument("--iou", type=share, default=0.5, help="least IoU of a match (default 0.5)")
+    parser.add_argument("--conf", type=share, default=0.25, help="least score of a prediction (default 0.25)")
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument("--thresholds", type=Path, help="least score of each class, as --choose-thresholds wrote it")
+    points.add_argument(
+        "--choose-thresholds", type=criterion, metavar="CRITERION",
+        help="choose them on these images and write OUT/thresholds.json: f1, the greatest F1, or fp=X, the least with "
+        "at most X false positives an image",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ungraded", action="append", default=[], metavar="CLASS",
+        help="class that nobody graded in these images, which is left out; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patient", default=PATIENT, help=f"expression whose group finds the patient in a file's stem ({PATIENT})"
+    )
+    parser.add_argument("--seconds", help="seconds a scan, measured elsewhere: a number, or a CSV with image,seconds")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
+    parser.add_argument("--out", type=Path, help="folder for report.json, pictures and chosen thresholds")
+    args = parser.parse_args()
+    if args.choose_thresholds and not args.out:
+        parser.error("--choose-thresholds needs --out, the folder that thresholds.json is written to")
+    return args
+
+
+def operating_point(args: argparse.Namespace, s: Study, ranked: list[Ranked]) -> tuple[np.ndarray, list[str]]:
+    """Thresholds (C,), read, chosen and written, or one for all classes; and notes on them."""
+    images = [x.name for x in s.truth]
+    if args.thresholds:
+        thresholds, used = read_thresholds(args.thresholds, s.names)
+        same = sum(name in used for name in images)
+        note = f"Thresholds were chosen on {same} images of these names: optimistic if they are the same."
+        return thresholds, [note] if same else []
+    if not args.choose_thresholds:
+        return np.full(len(s.names), args.conf), []
+    chosen = choose_thresholds(ranked, s.names, images, args.choose_thresholds, args.conf)
+    write_thresholds(chosen, args.out / "thresholds.json")
+    notes = [f"Thresholds ({args.choose_thresholds}) were chosen on these same images: optimistic."]
+    notes += [f"Threshold of {n}: {c['why']} {args.conf:g}." for n, c in chosen["classes"].items() if "why" in c]
+    return np.array([c["threshold"] for c in chosen["classes"].values()]), notes
+
+
+def study(args: argparse.Namespace, problems: list[Problem]) -> dict:
+    """The report; thresholds are written where they were chosen."""
+    s = read_study(
+        args.data, args.split, args.data_root, args.predictions, args.ungraded, args.first_category, problems.append
+    )
+    patients = patients_of([x.name for x in s.truth], args.patient)
+    ranked = rank(s.truth, s.found, len(s.names), args.iou)
+    thresholds, notes = operating_point(args, s, ranked)
+    report = external_report(s.truth, s.found, s.names, thresholds, ranked, patients, args.iou)
+    if args.seconds:
+        report["seconds"] = read_seconds(args.seconds, s.truth, problems.append)
+    return {"split": args.split, **report, "notes": s.notes + notes + report["notes"]}
+
+
+def main() -> int:
+    """Analyse, print, write; 2 where the input cannot be used."""
+    args = arguments()
+    problems: list[Problem] = []
+    try:
+        report = study(args, problems)
+        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
+        text = json.dumps(report, indent=2, allow_nan=False)
+        if args.out:
+            save_external(report, args.out)
+            AtomicPath(args.out / "report.json").write_bytes(text.encode())
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for problem in problems[:SHOWN]:
+        print(f"warning: {problem}", file=sys.stderr)
+    if problems:
+        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
+        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
+    print(text if args.json else format_external(report))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
