@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder of the report (default: report/ in the sweep's)")
     parser.add_argument("--paper", action="store_true", help="print the paper's figures beside the measured ones")
     parser.add_argument("--images", type=Path, help="folder with the evaluated images, for panels (default: no panels)")
+    parser.add_argument("--credit", default="", help="source and licence of these images, printed where they are shown")
     parser.add_argument("--ours", help="model the report is about (default: the best whole YOLOspine)")
     parser.add_argument(
         "--short", nargs="+", type=Path, default=[], metavar="SWEEP",
@@ -26,7 +27,7 @@ def main() -> int:
     )  # fmt: skip
     args = parser.parse_args()
     try:
-        made = write_report(args.sweep, args.out, args.paper, args.images, args.ours, args.short)
+        made = write_report(args.sweep, args.out, args.paper, args.images, args.ours, args.short, args.credit)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

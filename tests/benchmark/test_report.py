@@ -29,7 +29,8 @@ def made(tmp_path_factory):
     sweep = write_small_sweep(root / "sweep")
     short = make_sweep(("yolov8n",), budget=make_sweep().budget | {"epochs": 1})
     images = write_images(root / "images")
-    written = write_report(sweep, paper=True, images=images, shorter=[write_small_sweep(root / "short", short)])
+    shorter = [write_small_sweep(root / "short", short)]
+    written = write_report(sweep, paper=True, images=images, shorter=shorter, credit=f"Images: A & B {BAD}")
     return sweep, written, (sweep / "report" / "report.html").read_text()
 
 
@@ -66,6 +67,7 @@ def test_files(made):
 
 def test_page_is_self_contained_and_says_what_holds(made):
     page = Page(made[2])
+    assert f"the largest against us. Images: A & B {BAD}" in "".join(page.texts) and BAD not in made[2]
     assert all(x.startswith(("data:", "#")) for x in page.links)
     assert not re.search(r"@import|url\((?!#)", made[2])
     assert len(page.ids) == len(set(page.ids))

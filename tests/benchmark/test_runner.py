@@ -277,6 +277,7 @@ def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path, toy_is
     assert records["good_seed7"].metrics["map50_95"] > records["bad_seed7"].metrics["map50_95"]
     assert records["good_seed7"].metrics["accuracy"] > records["good-strict_seed7"].metrics["accuracy"]
     r = records["bad_seed7"]
+    assert r.command == f"python -m yolospine_ultra.benchmark.cell {os.path.relpath(out)} bad_seed7"
     assert r.images == {"train": 8, "val": 4} and r.environment["source"] == read_sweep(out).environment["source"]
     assert r.memory["train_rss"] > 100 and r.seconds["total"] > r.seconds["train"] and r.parameters == 16
     with (out / "comparisons.csv").open() as f:

@@ -123,7 +123,8 @@ def run_job(folder: Path, job: Job) -> bool:
         "started": started,
         "environment": {**here, "family_packages": versions(packages)},
         "commit": commit(),
-        "command": shlex.join(sys.orig_argv),
+        # as anybody can give it: no interpreter's or folder's place on this machine
+        "command": shlex.join(["python", "-m", "yolospine_ultra.benchmark.cell", os.path.relpath(folder), job.name]),
     }
     left = [e for e, cell in zip(entries, job.cells, strict=True) if not is_done(folder, cell)]
     work, budget = folder / "work" / job.name, budget_of(sweep, job.seed)

@@ -41,6 +41,7 @@ def write_report(
     images: str | Path | None = None,
     ours: str | None = None,
     shorter: Sequence[str | Path] = (),
+    credit: str = "",
 ) -> Written:
     """Write `report.html`, `tables/*.{md,csv,tex}` and `plots/*.{png,pdf}`.
 
@@ -51,6 +52,7 @@ def write_report(
         images: folder with the evaluated images, for the panels; without it there are none.
         ours: name of the model the report is about; by default the best whole YOLOspine.
         shorter: sweeps of a smaller budget, whose models only prove that they run: listed, never ranked.
+        credit: source and licence of the images, printed where they are shown.
 
     Raises:
         FileNotFoundError: no sweep there, or no folder of images.
@@ -63,7 +65,7 @@ def write_report(
     problems = list(results.problems)
     proofs = [_read_shorter(folder, results, problems) for folder in shorter]
     made = _tables(results, roles, proofs, paper)
-    figures = _figures(results, roles, images, problems)
+    figures = _figures(results, roles, images, credit, problems)
     out = Path(out) if out is not None else results.folder / "report"
     written = [_write(out / "report.html", _page(results, roles, made, figures, problems, paper).encode())]
     for table in made.values():
@@ -119,7 +121,7 @@ def _tables(results: Results, roles: Roles, proofs: Sequence[Results], paper: bo
 
 
 def _figures(
-    results: Results, roles: Roles, images: str | Path | None, problems: list[str]
+    results: Results, roles: Roles, images: str | Path | None, credit: str, problems: list[str]
 ) -> dict[str, tuple[Figure, str]]:
     """Every plot that has something to show, by file name, with its caption."""
     made: dict[str, tuple[Figure, str]] = {}
@@ -149,7 +151,8 @@ def _figures(
             made["panels"] = (
                 draw_panels(panels, names, roles.ours, roles.baseline),
                 f"Labels | {roles.ours} | {roles.baseline}, score of at least {results.sweep.conf:g}. Chosen by the "
-                "difference of F1 on the image: the largest in our favour, the median, the largest against us.",
+                "difference of F1 on the image: the largest in our favour, the median, the largest against us."
+                + (f" {credit}" if credit else ""),
             )
     return made
 
