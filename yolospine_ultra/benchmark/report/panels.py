@@ -30,6 +30,7 @@ from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 COLOURS = ("#F0E442", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#E69F00", "#0072B2")
 SAME_SITE = 0.7  # IoU from which boxes are drawn one inside the other
 LINE = 0.028  # height of a line of words, relative to the image
+LETTER = 0.017  # width of a letter, relative to the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +148,10 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str], ours: str, baseli
             for axes in row:
                 axes.imshow(panel.pixels)
                 axes.set_axis_off()
-            _draw(row[0], panel.truth, np.ones(len(panel.truth), bool), names, len(panel.pixels))
+            _draw(row[0], panel.truth, np.ones(len(panel.truth), bool), names, panel.pixels.shape[:2])
             for axes, found in ((row[1], panel.ours), (row[2], panel.baseline)):
                 matched = match_by_class(panel.truth, found)
-                _draw(axes, found, np.isin(np.arange(len(found)), matched), names, len(panel.pixels))
+                _draw(axes, found, np.isin(np.arange(len(found)), matched), names, panel.pixels.shape[:2])
                 for x1, y1, x2, y2 in panel.truth.boxes[matched < 0]:
                     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec="white", ls=":", lw=0.9))
             row[0].set_title(f"labels · {panel.why}", fontsize=7.5)
@@ -171,7 +172,7 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _draw(axes: Axes, found: ImageFindings, right: np.ndarray, names: Sequence[str], height: int) -> None:
+def _draw(axes: Axes, found: ImageFindings, right: np.ndarray, names: Sequence[str], shape: tuple[int, int]) -> None:
     """Boxes in their class's colour; words of boxes at one height stand in one line beside them.
 
     Args:
@@ -179,8 +180,9 @@ def _draw(axes: Axes, found: ImageFindings, right: np.ndarray, names: Sequence[s
         found: N findings.
         right: (N,) bool, drawn solid; the others dashed.
         names: of the classes.
-        height: of the image, pixels.
+        shape: height and width of the image, pixels.
     """
+    height, width = shape
     overlap = iou_matrix(found.boxes, found.boxes)
     for i, box in enumerate(found.boxes):
         depth = int((overlap[i, :i] >= SAME_SITE).sum())  # equal boxes stay apart
@@ -196,9 +198,12 @@ def _draw(axes: Axes, found: ImageFindings, right: np.ndarray, names: Sequence[s
     while left:
         line = [i for i in left if middle[i] - middle[left[0]] < LINE * height]
         left = left[len(line) :]
+        words = "  ".join(_words(found, i, names) for i in line)
+        x = found.boxes[line, 2].max() + 3
+        fits = x + LETTER * width * len(words) < width
         axes.text(
-            found.boxes[line, 2].max() + 3, middle[line].mean(), "  ".join(_words(found, i, names) for i in line),
-            fontsize=4.8, color="white", va="center", clip_on=True,
+            x if fits else width - 2, middle[line].mean(), words,
+            fontsize=4.8, color="white", va="center", ha="left" if fits else "right", clip_on=True,
             bbox={"facecolor": "black", "alpha": 0.45, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
 

@@ -188,7 +188,7 @@ def _page(
     budget = results.sweep.budget
     return render(
         title=f"Benchmark on {results.sweep.dataset}",
-        lede=f"{len(roles.ranked)} models ranked, {len(results.records)} trainings, {budget['epochs']} epochs at "
+        lede=f"{len(roles.ranked)} models ranked, {len(results.records)} evaluations, {budget['epochs']} epochs at "
         f"{budget['imgsz']} px from scratch, batch {budget['batch']}, the same data, schedule and seeds for all.",
         headline=statements.headline(results, roles),
         supported=statements.supported(results, roles),
