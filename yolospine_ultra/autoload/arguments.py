@@ -14,6 +14,7 @@ ARGUMENTS = {
     "backbone_lr": 0.5,  # learning rate of the backbone relative to lr0
     "mri_augment": 0.0,  # probability that a training image gets blur, Rician noise, motion or a bias field; 0 to 1
     "class_centric": 0.0,  # extra training samples of images with rare classes, relative to the set; 0 to 10
+    "calibrate": False,  # whether scores are scaled by the temperatures that scripts/calibrate.py put in the checkpoint
     "data_root": None,  # folder of the dataset, in place of the `path` in its YAML
 }
 

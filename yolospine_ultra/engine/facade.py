@@ -33,7 +33,13 @@ class YOLOspine(YOLO):
         }
 
     def train(self, trainer: type | None = None, **kwargs: Any) -> Any:
-        """As the host's, with the recipe's defaults under the given arguments."""
+        """As the host's, with the recipe's defaults under the given arguments.
+
+        Raises:
+            ValueError: `calibrate=True`: temperatures are fitted to weights that are there.
+        """
+        if kwargs.get("calibrate"):
+            raise ValueError("calibrate=True is for predict and val; train first, then run scripts/calibrate.py.")
         return super().train(trainer=trainer, **with_recipe(kwargs, self.overrides))
 
     def export(self, **kwargs: Any) -> str:

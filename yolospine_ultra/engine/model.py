@@ -18,7 +18,13 @@ BATCH_NORM_MOMENTUM = 0.1
 
 
 class PluginDetectionModel(DetectionModel):
-    """The host's detection model; a head with ``build_criterion(model)`` brings its own loss."""
+    """The host's detection model; a head with ``build_criterion(model)`` brings its own loss.
+
+    Attributes:
+        calibration: names and temperatures of the classes, None without; see `engine.calibration`.
+    """
+
+    calibration: dict[str, list] | None = None
 
     def __init__(
         self, cfg: str | dict = "yolospine.yaml", ch: int = 3, nc: int | None = None, verbose: bool = True

@@ -17,8 +17,8 @@ from yolospine_ultra.data.scans.loader import ScanLoader
 from yolospine_ultra.data.scans.sources import find_sources
 from yolospine_ultra.data.scans.view import known_to_host
 from yolospine_ultra.engine.arguments import check_arguments
+from yolospine_ultra.engine.calibration import select_calibrated, wanted_temperatures
 from yolospine_ultra.engine.results import SpineResults
-from yolospine_ultra.postprocess.detections import select_detections
 
 
 class SpinePredictor(DetectionPredictor):
@@ -38,7 +38,9 @@ class SpinePredictor(DetectionPredictor):
         Raises:
             ScanError: none of the source's scans can be read.
             ImportError: an optional package that a scan needs is missing.
+            ValueError: `calibrate=True` and a model without temperatures.
         """
+        self.temperatures = wanted_temperatures(self.args.calibrate, self.model)
         found = find_sources(source)
         if found is not None:
             channels = getattr(self.model, "channels", 3)
@@ -52,8 +54,9 @@ class SpinePredictor(DetectionPredictor):
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list:
         """Results of a batch of raw predictions; `iou` among the keywords takes precedence, as in the host."""
-        found, _ = select_detections(
+        found = select_calibrated(
             preds,
+            self.temperatures,
             conf=self.args.conf,
             iou=kwargs.pop("iou", self.args.iou),
             max_det=self.args.max_det,

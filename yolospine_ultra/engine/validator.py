@@ -10,7 +10,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from yolospine_ultra.data.checks import resolve_data
 from yolospine_ultra.data.dataset import build_dataset
 from yolospine_ultra.engine.arguments import check_arguments
-from yolospine_ultra.postprocess.detections import select_detections
+from yolospine_ultra.engine.calibration import select_calibrated, wanted_temperatures
 
 
 class SpineValidator(DetectionValidator):
@@ -35,8 +35,10 @@ class SpineValidator(DetectionValidator):
         """The host's, after refusing a model made for other classes.
 
         Raises:
-            ValueError: the model and the dataset differ in their number of classes.
+            ValueError: the model and the dataset differ in their number of classes; `calibrate=True` and a model
+                without temperatures.
         """
+        self.temperatures = wanted_temperatures(self.args.calibrate, model)
         if len(model.names) != self.data["nc"] and not self.args.single_cls:
             raise ValueError(
                 f"The model has {len(model.names)} classes ({', '.join(model.names.values())}), but the dataset "
@@ -47,8 +49,9 @@ class SpineValidator(DetectionValidator):
 
     def postprocess(self, preds: Any) -> list[dict[str, Tensor]]:
         """Detections of each image: boxes x1 y1 x2 y2 in input pixels, scores, classes."""
-        found, _ = select_detections(
+        found = select_calibrated(
             preds,
+            self.temperatures,
             conf=self.args.conf,
             iou=self.args.iou,
             max_det=self.args.max_det,
