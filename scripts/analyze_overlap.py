@@ -8,27 +8,15 @@ with the file that `yolo val ... save_json=True` wrote: `... --predictions runs/
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
 from yolospine_ultra.evaluate.overlap import PAIRINGS, TAU_ANAT, rules_by_class
 from yolospine_ultra.evaluate.overlap_plots import save_plots
 from yolospine_ultra.evaluate.overlap_report import default_rules, format_report, overlap_report, recall_report
-
-SHOWN = 20  # problems that are named on the terminal; the JSON has all
-
-
-def share(text: str) -> float:
-    """A number within 0..1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
 
 
 def rule(text: str) -> tuple[tuple[str, str], float]:
@@ -72,35 +60,24 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]:
+    """Find the pairs, and what predictions find of them."""
+    split = args.split or ("val" if args.predictions else "all")
+    images, names = read_dataset(args.data, split, args.data_root, problems.append)
+    rules = rules_by_class(dict(args.rule), names) if args.rule else default_rules(names, args.tau)
+    report = {"split": split} | overlap_report(images, names, rules, args.tau_anat, args.pairing)
+    if args.predictions:
+        found = read_predictions(args.predictions, images, len(names), problems.append, args.first_category)
+        report["recall"] = recall_report(images, found, names, rules, args.iou, args.conf, args.tau_anat, args.pairing)
+    if args.out:
+        save_plots(report, args.out)
+    return report, format_report(report)
+
+
 def main() -> int:
-    """Analyse, print, write; 2 where the input cannot be used."""
+    """Do it, print, write; 2 where the input cannot be used."""
     args = arguments()
-    problems: list[Problem] = []
-    try:
-        split = args.split or ("val" if args.predictions else "all")
-        images, names = read_dataset(args.data, split, args.data_root, problems.append)
-        rules = rules_by_class(dict(args.rule), names) if args.rule else default_rules(names, args.tau)
-        report = {"split": split} | overlap_report(images, names, rules, args.tau_anat, args.pairing)
-        if args.predictions:
-            found = read_predictions(args.predictions, images, len(names), problems.append, args.first_category)
-            report["recall"] = recall_report(
-                images, found, names, rules, args.iou, args.conf, args.tau_anat, args.pairing
-            )
-        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
-        text = json.dumps(report, indent=2, allow_nan=False)
-        if args.out:
-            save_plots(report, args.out)
-            AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for problem in problems[:SHOWN]:
-        print(f"warning: {problem}", file=sys.stderr)
-    if problems:
-        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
-        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
-    print(text if args.json else format_report(report))
-    return 0
+    return run_command(lambda problems: study(args, problems), args.out, args.json)
 
 
 if __name__ == "__main__":

@@ -12,28 +12,17 @@ go into the checkpoint, for `yolo predict model=best.pt calibrate=True`. Example
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.calibration_plots import save_plots
 from yolospine_ultra.evaluate.calibration_report import PatientSet, Rules, calibration_report, format_report
+from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
 
-SHOWN = 20  # problems that are named on the terminal; the JSON has all
 RULES = Rules()
-
-
-def score(text: str) -> float:
-    """A number within 0..1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
 
 
 def count(text: str) -> int:
@@ -57,8 +46,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--held-out-split", choices=(*SPLITS, "all"), default="test", help="(default test)")
     parser.add_argument("--first-category", type=int, default=1, help="category_id of class 0 (default 1)")
     parser.add_argument("--patient", default=PATIENT, help=f"expression for the patient in a file's stem ({PATIENT})")
-    parser.add_argument("--iou", type=score, default=RULES.iou, help=f"of a right detection (default {RULES.iou})")
-    parser.add_argument("--conf", type=score, default=RULES.conf, help=f"least score that counts ({RULES.conf})")
+    parser.add_argument("--iou", type=share, default=RULES.iou, help=f"of a right detection (default {RULES.iou})")
+    parser.add_argument("--conf", type=share, default=RULES.conf, help=f"least score that counts ({RULES.conf})")
     parser.add_argument("--bins", type=count, default=RULES.bins, help=f"of the score (default {RULES.bins})")
     parser.add_argument("--folds", type=count, default=RULES.folds, help=f"of patients (default {RULES.folds})")
     parser.add_argument(
@@ -79,36 +68,27 @@ def read_set(
     return PatientSet(truth, predicted, patients_of([x.name for x in truth], args.patient)), names
 
 
-def main() -> int:
-    """Fit, measure, print, write; 2 where the input cannot be used."""
-    args = arguments()
-    problems: list[Problem] = []
-    try:
-        fit, names = read_set(args, args.split, args.predictions, problems)
-        held_out = None
-        if args.held_out_predictions:
-            held_out, _ = read_set(args, args.held_out_split, args.held_out_predictions, problems)
-        rules = Rules(iou=args.iou, conf=args.conf, bins=args.bins, folds=args.folds, least=args.least)
-        report = {"split": args.split} | calibration_report(fit, names, rules, held_out)
-        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
-        text = json.dumps(report, indent=2, allow_nan=False)
-        if args.weights:
-            from yolospine_ultra.engine.calibration import store_temperatures
+def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]:
+    """Fit, measure, store."""
+    fit, names = read_set(args, args.split, args.predictions, problems)
+    held_out = None
+    if args.held_out_predictions:
+        held_out, _ = read_set(args, args.held_out_split, args.held_out_predictions, problems)
+    rules = Rules(iou=args.iou, conf=args.conf, bins=args.bins, folds=args.folds, least=args.least)
+    report = {"split": args.split} | calibration_report(fit, names, rules, held_out)
+    if args.weights:
+        from yolospine_ultra.engine.calibration import store_temperatures
 
-            store_temperatures(args.weights, names, list(report["temperatures"]["classes"].values()))
-        if args.out:
-            save_plots(report, args.out)
-            AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for problem in problems[:SHOWN]:
-        print(f"warning: {problem}", file=sys.stderr)
-    if problems:
-        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
-        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
-    print(text if args.json else format_report(report))
-    return 0
+        store_temperatures(args.weights, names, list(report["temperatures"]["classes"].values()))
+    if args.out:
+        save_plots(report, args.out)
+    return report, format_report(report)
+
+
+def main() -> int:
+    """Do it, print, write; 2 where the input cannot be used."""
+    args = arguments()
+    return run_command(lambda problems: study(args, problems), args.out, args.json)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ Written for this project; the definitions stand in `yolospine_ultra.evaluate` (`
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.external import external_report, format_external
 from yolospine_ultra.evaluate.external_plots import save_external
@@ -34,16 +32,6 @@ from yolospine_ultra.evaluate.operating_points import (
 )
 from yolospine_ultra.evaluate.reader_files import read_seconds
 from yolospine_ultra.evaluate.study import Study, read_study
-
-SHOWN = 20  # problems that are named on the terminal; the JSON has all
-
-
-def share(text: str) -> float:
-    """A number within 0..1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
 
 
 def criterion(text: str) -> Criterion:
@@ -106,7 +94,7 @@ def operating_point(args: argparse.Namespace, s: Study, ranked: list[Ranked]) ->
     return np.array([c["threshold"] for c in chosen["classes"].values()]), notes
 
 
-def study(args: argparse.Namespace, problems: list[Problem]) -> dict:
+def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]:
     """The report; thresholds are written where they were chosen."""
     s = read_study(
         args.data, args.split, args.data_root, args.predictions, args.ungraded, args.first_category, problems.append
@@ -117,30 +105,16 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> dict:
     report = external_report(s.truth, s.found, s.names, thresholds, ranked, patients, args.iou)
     if args.seconds:
         report["seconds"] = read_seconds(args.seconds, s.truth, problems.append)
-    return {"split": args.split, **report, "notes": s.notes + notes + report["notes"]}
+    report = {"split": args.split, **report, "notes": s.notes + notes + report["notes"]}
+    if args.out:
+        save_external(report, args.out)
+    return report, format_external(report)
 
 
 def main() -> int:
-    """Analyse, print, write; 2 where the input cannot be used."""
+    """Do it, print, write; 2 where the input cannot be used."""
     args = arguments()
-    problems: list[Problem] = []
-    try:
-        report = study(args, problems)
-        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
-        text = json.dumps(report, indent=2, allow_nan=False)
-        if args.out:
-            save_external(report, args.out)
-            AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for problem in problems[:SHOWN]:
-        print(f"warning: {problem}", file=sys.stderr)
-    if problems:
-        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
-        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
-    print(text if args.json else format_external(report))
-    return 0
+    return run_command(lambda problems: study(args, problems), args.out, args.json)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ A model file is a pickle and can run code when loaded: use those you trust.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS, find_files
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset, read_predictions
 from yolospine_ultra.evaluate.levels import assign_levels
@@ -43,17 +42,8 @@ from yolospine_ultra.grading.meyerding import KIND as MEYERDING
 from yolospine_ultra.grading.meyerding import read_end_plates
 from yolospine_ultra.grading.plots import save_grade_plots, save_level_accuracy, save_levels
 
-SHOWN = 20  # problems that are named on the terminal; the JSON has all
 LEVELS = "levels"
 Answer = tuple[dict[str, Any], str]  # report and text
-
-
-def share(text: str) -> float:
-    """A number within 0..1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
 
 
 def arguments() -> argparse.Namespace:
@@ -171,29 +161,18 @@ def apply_grades(args: argparse.Namespace, problems: list[Problem]) -> Answer:
     return {"kind": args.kind, "minimum": args.minimum, "grades": rows}, format_grades(rows, grading.roman)
 
 
+def study(args: argparse.Namespace, problems: list[Problem]) -> Answer:
+    """Do what the command line asks for."""
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+    report, shown = (run_levels if args.kind == LEVELS else run_grades)(args, problems)
+    return {"data": str(args.data), "split": args.split} | report, shown
+
+
 def main() -> int:
     """Do it, print, write; 2 where the input cannot be used."""
     args = arguments()
-    problems: list[Problem] = []
-    try:
-        if args.out:
-            args.out.mkdir(parents=True, exist_ok=True)
-        report, shown = (run_levels if args.kind == LEVELS else run_grades)(args, problems)
-        report = {"data": str(args.data), "split": args.split} | report
-        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
-        text = json.dumps(report, indent=2, allow_nan=False)
-        if args.out:
-            AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for problem in problems[:SHOWN]:
-        print(f"warning: {problem}", file=sys.stderr)
-    if problems:
-        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
-        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
-    print(text if args.json else shown)
-    return 0
+    return run_command(lambda problems: study(args, problems), args.out, args.json)
 
 
 if __name__ == "__main__":

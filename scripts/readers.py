@@ -9,14 +9,12 @@ boxes) stand in `yolospine_ultra.evaluate.readers` and `reader_files.read_readin
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.external_plots import save_readers
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
@@ -25,16 +23,6 @@ from yolospine_ultra.evaluate.reader_files import read_readings, read_seconds
 from yolospine_ultra.evaluate.readers import MARGIN, reader_report
 from yolospine_ultra.evaluate.readers_report import format_readers
 from yolospine_ultra.evaluate.study import read_study
-
-SHOWN = 20  # problems that are named on the terminal; the JSON has all
-
-
-def share(text: str) -> float:
-    """A number within 0..1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
 
 
 def arguments() -> argparse.Namespace:
@@ -77,7 +65,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def study(args: argparse.Namespace, problems: list[Problem]) -> dict:
+def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]:
     """The report."""
     s = read_study(
         args.data, args.split, args.data_root, args.predictions, args.ungraded, args.first_category, problems.append
@@ -88,30 +76,16 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> dict:
     report = reader_report(s.truth, s.found, points, readings, s.names, patients, args.margin, args.iou)
     if args.seconds:
         report["seconds"] = read_seconds(args.seconds, s.truth, problems.append)
-    return {"split": args.split, **report, "notes": s.notes + report["notes"]}
+    report = {"split": args.split, **report, "notes": s.notes + report["notes"]}
+    if args.out:
+        save_readers(report, args.out)
+    return report, format_readers(report)
 
 
 def main() -> int:
-    """Compare, print, write; 2 where the input cannot be used."""
+    """Do it, print, write; 2 where the input cannot be used."""
     args = arguments()
-    problems: list[Problem] = []
-    try:
-        report = study(args, problems)
-        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
-        text = json.dumps(report, indent=2, allow_nan=False)
-        if args.out:
-            save_readers(report, args.out)
-            AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for problem in problems[:SHOWN]:
-        print(f"warning: {problem}", file=sys.stderr)
-    if problems:
-        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
-        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
-    print(text if args.json else format_readers(report))
-    return 0
+    return run_command(lambda problems: study(args, problems), args.out, args.json)
 
 
 if __name__ == "__main__":

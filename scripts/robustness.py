@@ -11,32 +11,20 @@ written as it comes, and the same command goes on after an interruption. Example
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.data.labels import Problem, count_problems
+from yolospine_ultra.data.labels import Problem
+from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.intervals import PATIENT
 from yolospine_ultra.robustness.degrade import DEGRADATIONS, conditions
 from yolospine_ultra.robustness.detectors import digest, load_detector, name_models
-from yolospine_ultra.robustness.images import StudyImages, read_folder, read_image, read_labelled
+from yolospine_ultra.robustness.images import read_folder, read_image, read_labelled
 from yolospine_ultra.robustness.plots import save_plots
 from yolospine_ultra.robustness.report import format_report, robustness_report
 from yolospine_ultra.robustness.study import Cells, Settings, cell_key, run_study
-
-SHOWN = 20  # problems that are named on the terminal; the JSON has all
-
-
-def score(text: str) -> float:
-    """A number within 0..1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
 
 
 def whole(text: str) -> int:
@@ -62,14 +50,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, help="input size, pixels (default: what each model was trained with)")
     parser.add_argument("--device", default="cpu", help="(default cpu)")
     parser.add_argument("--seed", type=whole, default=0, help="of degradations and bootstrap (default 0)")
-    parser.add_argument("--conf", type=score, default=0.25, help="least score, but for mAP (default 0.25)")
+    parser.add_argument("--conf", type=share, default=0.25, help="least score, but for mAP (default 0.25)")
     parser.add_argument("--credit", default="", help="line below the slices in the picture, such as their source")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
     parser.add_argument("--out", type=Path, help="folder for cells, report.json and pictures")
     return parser.parse_args()
 
 
-def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, StudyImages]:
+def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]:
     """Read, measure what is missing, report."""
     files, chosen = name_models(args.models), conditions(args.types)
     baseline = args.baseline or (list(files)[-1] if len(files) > 1 else None)
@@ -85,32 +73,17 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, Stud
     run_study(images, detectors, chosen, settings, cells, progress=True)
     weights = {m: str(f) for m, f in files.items()}
     report = {"data": str(args.images or args.data), "split": None if args.images else args.split}
-    return report | robustness_report(images, weights, chosen, settings, cells, baseline), images
+    report |= robustness_report(images, weights, chosen, settings, cells, baseline)
+    if args.out:
+        shown = int(np.argmax([len(x) for x in images.truth])) if images.truth else 0  # most findings show most
+        save_plots(report, args.out, read_image(images.files[shown]), args.seed, args.credit)
+    return report, format_report(report)
 
 
 def main() -> int:
-    """Measure, print, write; 2 where the input cannot be used."""
+    """Do it, print, write; 2 where the input cannot be used."""
     args = arguments()
-    problems: list[Problem] = []
-    try:
-        report, images = study(args, problems)
-        report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
-        text = json.dumps(report, indent=2, allow_nan=False)
-        if args.out:
-            # the image with most findings shows most
-            shown = int(np.argmax([len(x) for x in images.truth])) if images.truth else 0
-            save_plots(report, args.out, read_image(images.files[shown]), args.seed, args.credit)
-            AtomicPath(args.out / "report.json").write_bytes(text.encode())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for problem in problems[:SHOWN]:
-        print(f"warning: {problem}", file=sys.stderr)
-    if problems:
-        counts = ", ".join(f"{n} {kind}" for kind, n in count_problems(problems).items())
-        print(f"warning: {len(problems)} problems in the input: {counts}", file=sys.stderr)
-    print(text if args.json else format_report(report))
-    return 0
+    return run_command(lambda problems: study(args, problems), args.out, args.json)
 
 
 if __name__ == "__main__":
