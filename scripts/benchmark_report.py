@@ -20,6 +20,10 @@ def main() -> int:
     parser.add_argument("--paper", action="store_true", help="print the paper's figures beside the measured ones")
     parser.add_argument("--images", type=Path, help="folder with the evaluated images, for panels (default: no panels)")
     parser.add_argument("--credit", default="", help="source and licence of these images, printed where they are shown")
+    parser.add_argument(
+        "--caution", action="append", default=[], metavar="SENTENCE",
+        help="what must not be concluded that the files cannot know, such as a busy machine; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--ours", help="model the report is about (default: the best whole YOLOspine)")
     parser.add_argument(
         "--short", nargs="+", type=Path, default=[], metavar="SWEEP",
@@ -27,7 +31,9 @@ def main() -> int:
     )  # fmt: skip
     args = parser.parse_args()
     try:
-        made = write_report(args.sweep, args.out, args.paper, args.images, args.ours, args.short, args.credit)
+        made = write_report(
+            args.sweep, args.out, args.paper, args.images, args.ours, args.short, args.credit, args.caution
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

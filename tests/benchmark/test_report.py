@@ -30,7 +30,8 @@ def made(tmp_path_factory):
     short = make_sweep(("yolov8n",), budget=make_sweep().budget | {"epochs": 1})
     images = write_images(root / "images")
     shorter = [write_small_sweep(root / "short", short)]
-    written = write_report(sweep, paper=True, images=images, shorter=shorter, credit=f"Images: A & B {BAD}")
+    words = {"credit": f"Images: A & B {BAD}", "cautions": ["The machine was busy."]}
+    written = write_report(sweep, paper=True, images=images, shorter=shorter, **words)
     return sweep, written, (sweep / "report" / "report.html").read_text()
 
 
@@ -67,6 +68,7 @@ def test_files(made):
 
 def test_page_is_self_contained_and_says_what_holds(made):
     page = Page(made[2])
+    assert "The machine was busy." in page.texts
     assert f"the largest against us. Images: A & B {BAD}" in "".join(page.texts) and BAD not in made[2]
     assert all(x.startswith(("data:", "#")) for x in page.links)
     assert not re.search(r"@import|url\((?!#)", made[2])

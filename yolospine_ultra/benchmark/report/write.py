@@ -42,6 +42,7 @@ def write_report(
     ours: str | None = None,
     shorter: Sequence[str | Path] = (),
     credit: str = "",
+    cautions: Sequence[str] = (),
 ) -> Written:
     """Write `report.html`, `tables/*.{md,csv,tex}` and `plots/*.{png,pdf}`.
 
@@ -53,6 +54,7 @@ def write_report(
         ours: name of the model the report is about; by default the best whole YOLOspine.
         shorter: sweeps of a smaller budget, whose models only prove that they run: listed, never ranked.
         credit: source and licence of the images, printed where they are shown.
+        cautions: sentences on what must not be concluded that the files cannot know, such as a machine that was busy.
 
     Raises:
         FileNotFoundError: no sweep there, or no folder of images.
@@ -67,7 +69,7 @@ def write_report(
     made = _tables(results, roles, proofs, paper)
     figures = _figures(results, roles, images, credit, problems)
     out = Path(out) if out is not None else results.folder / "report"
-    written = [_write(out / "report.html", _page(results, roles, made, figures, problems, paper).encode())]
+    written = [_write(out / "report.html", _page(results, roles, made, figures, problems, paper, cautions).encode())]
     for table in made.values():
         for form, shape in FORMATS.items():
             written.append(_write(out / "tables" / f"{table.name}.{form}", shape(table).encode()))
@@ -164,6 +166,7 @@ def _page(
     figures: dict[str, tuple[Figure, str]],
     problems: Sequence[str],
     paper: bool,
+    cautions: Sequence[str],
 ) -> str:
     """The HTML page."""
 
@@ -192,7 +195,7 @@ def _page(
         f"{budget['imgsz']} px from scratch, batch {budget['batch']}, the same data, schedule and seeds for all.",
         headline=statements.headline(results, roles),
         supported=statements.supported(results, roles),
-        not_supported=statements.not_supported(results, roles),
+        not_supported=[*statements.not_supported(results, roles), *cautions],
         problems=problems,
         sections=[s for s in parts if s.tables or s.plots or s.list or s.facts],
     )
