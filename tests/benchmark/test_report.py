@@ -121,8 +121,8 @@ def test_same_files_same_report(made, tmp_path):
     for form in ("svg", "png", "pdf"):
         once, twice = (plots.save(plots.confusion(results, ["yolov8n"]), form) for _ in range(2))
         assert once == twice
-    again = write._page(results, assign_roles(results), {}, {}, [], False)
-    assert again == write._page(read_results(sweep), assign_roles(results), {}, {}, [], False)
+    again = write._page(results, assign_roles(results), {}, {}, [], False, ())
+    assert again == write._page(read_results(sweep), assign_roles(results), {}, {}, [], False, ())
 
 
 def test_partial_sweep_still_has_a_report(tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ from scipy import stats
 
 from yolospine_ultra.benchmark.metrics import average_precision, mean_defined
 from yolospine_ultra.benchmark.statistics import (
-    draw_patients,
     match,
     mean_precision,
     percentile_interval,
@@ -18,6 +17,7 @@ from yolospine_ultra.benchmark.statistics import (
     weighted_precision,
 )
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.intervals import draw_patients
 
 
 def distinct(found, seed=0):
@@ -43,13 +43,6 @@ def test_a_weight_is_as_many_copies_of_the_image():
         copies = np.repeat(np.arange(14), row)
         expected = average_precision([truth[i] for i in copies], [found[i] for i in copies], 3)
         np.testing.assert_allclose(ours[:, b], expected[:, [0, 2]], atol=1e-9, equal_nan=True)
-
-
-def test_patients_are_drawn_whole():
-    weights = draw_patients(["a", "a", "b", "c", "b"], 200, 0)
-    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 2] == weights[:, 4]).all()
-    assert (weights[:, [0, 2, 3]].sum(1) == 3).all()
-    assert (weights == draw_patients(["a", "a", "b", "c", "b"], 200, 0)).all()
 
 
 def test_folds_are_averaged_within_a_class_then_classes():

@@ -8,6 +8,7 @@ import pytest
 from detections import make_findings
 from test_records import make_sweep
 
+from yolospine_ultra.benchmark import summary
 from yolospine_ultra.benchmark.metrics import agreement, evaluate
 from yolospine_ultra.benchmark.records import (
     DONE,
@@ -140,3 +141,10 @@ def test_one_model_and_none(tmp_path):
     assert {r["model"] for r in table(tmp_path / "summary.csv")} == {"good"}
     row = find(table(tmp_path / "summary.csv"), metric="map50_95", **{"class": "all"})
     assert row["n"] == "1" and row["sd"] == row["ci_low"] == ""
+
+
+def test_one_patient_gives_differences_without_intervals_and_no_ranks():
+    curves = {"a": {0: np.array([[0.5, 0.6]])}, "b": {0: np.array([[0.4, 0.4]])}}  # no resample
+    rows = summary._compare("d", curves)
+    assert [round(r["diff"], 6) for r in rows] == [0.1, 0.2] and all(np.isnan(r["ci_low"]) for r in rows)
+    assert summary._rank("d", curves) == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.intervals import resample_weights
 from yolospine_ultra.robustness.measure import (
     agreement,
     corruption_errors,
@@ -17,7 +18,6 @@ from yolospine_ultra.robustness.measure import (
     image_quality,
     precision,
     relative_corruption_errors,
-    resample_weights,
 )
 
 RNG = np.random.default_rng(0)

@@ -25,8 +25,8 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_pat
 from yolospine_ultra.benchmark.family import CellData
 from yolospine_ultra.data.checks import resolve_data
 from yolospine_ultra.evaluate.findings import ImageFindings, Problem, read_dataset
+from yolospine_ultra.evaluate.intervals import PATIENT
 
-PATIENT = r"^([^_]+)"  # the part of a file's stem before the first underscore
 LEAST_TRAINING = 2  # images; the batch norm of a smaller training has nothing to average
 
 

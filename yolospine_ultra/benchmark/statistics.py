@@ -18,10 +18,9 @@ from scipy import stats
 
 from yolospine_ultra.benchmark.metrics import mean_defined
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.intervals import LEVEL
 from yolospine_ultra.evaluate.matching import iou_matrix
 
-LEVEL = 0.95
-RESAMPLES = 2000
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 PER_IMAGE = 100  # detections an image and class, as COCO has it
@@ -168,23 +167,6 @@ def _needed(count: np.ndarray) -> np.ndarray:
     whole = np.maximum(count, 1)[:, None]
     hits = np.floor(RECALLS * whole).astype(np.int64)
     return np.where(hits / whole < RECALLS, hits + 1, hits)
-
-
-def draw_patients(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each image is drawn when patients are drawn with replacement.
-
-    Args:
-        patients: of each image.
-        resamples: how many.
-        seed: the same seed gives the same draws, so that models are compared on equal ones.
-
-    Returns:
-        (resamples, images) int64.
-    """
-    names, index = np.unique(np.asarray(patients), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return draws[:, index]
 
 
 def mean_precision(runs: Sequence[Sequence[list[ClassMatches]]], weights: Sequence[np.ndarray]) -> np.ndarray:

@@ -24,8 +24,6 @@ import numpy as np
 from yolospine_ultra.benchmark.metrics import AP_NAMES, agreement, mean_defined
 from yolospine_ultra.benchmark.records import DONE, Record, Sweep, read_records, read_sweep, read_truth
 from yolospine_ultra.benchmark.statistics import (
-    RESAMPLES,
-    draw_patients,
     match,
     mean_precision,
     percentile_interval,
@@ -34,6 +32,7 @@ from yolospine_ultra.benchmark.statistics import (
 )
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import read_predictions
+from yolospine_ultra.evaluate.intervals import RESAMPLES, resample_weights
 
 SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high")
 COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
@@ -153,8 +152,7 @@ def comparison_rows(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of `comparisons.csv` and of `ranks.csv`."""
     truth = read_truth(folder)
-    draws = draw_patients(truth.patients, resamples)
-    draws = np.concatenate([np.ones_like(draws[:1]), draws])  # the first is the data as it is
+    draws = resample_weights(truth.patients, resamples)  # the first is the data as it is
     index = [truth.of(fold) for fold in ([None] if sweep.folds is None else range(sweep.folds))]
     curves: dict[str, dict[int, np.ndarray]] = {}
     for model, by_seed in seeds.items():
@@ -189,9 +187,9 @@ def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dic
 
 
 def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[str, Any]]:
-    """Mean rank of each model over the resamples."""
+    """Mean rank of each model over the resamples; no row where there are none, as of one patient."""
     both = sorted(set.intersection(*(set(c) for c in curves.values()))) if curves else []
-    if not both:
+    if not both or len(next(iter(curves.values()))[both[0]]) < 2:
         return []
     rows = []
     for k, metric in enumerate(COMPARED):

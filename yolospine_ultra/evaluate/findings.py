@@ -155,7 +155,7 @@ def read_predictions(
             whose name fits several images.
     """
     entries = _load_json(Path(file))
-    keys = _image_keys(images)
+    keys = image_keys(images)
     rows: list[list[tuple[int, float, list[float]]]] = [[] for _ in images]
     for number, entry in enumerate(entries):
         where = f"{file}, entry {number}"
@@ -205,7 +205,7 @@ def _load_json(file: Path) -> list:
     return entries
 
 
-def _image_keys(images: Sequence[ImageFindings]) -> dict[str, list[int]]:
+def image_keys(images: Sequence[ImageFindings]) -> dict[str, list[int]]:
     """Every name an entry may call an image by, with the images that have it; prefixes keep the kinds of name apart."""
     keys: dict[str, list[int]] = {}
     for i, image in enumerate(images):

@@ -21,7 +21,7 @@ from yolospine_ultra.evaluate.overlap import wilson
 LEVEL = 0.95
 RESAMPLES = 2000
 _SAME = 1e-9  # values of resamples closer than this are equal but for rounding
-PATIENT = r"^([^_]+)"  # as the benchmark: the part of a file's stem before the first underscore
+PATIENT = r"^([^_]+)"  # the part of a file's stem before the first underscore
 
 
 def patients_of(names: Sequence[str], pattern: str = PATIENT) -> list[str]:
@@ -62,6 +62,11 @@ def draw_patients(patients: Sequence[str], resamples: int = RESAMPLES, seed: int
         return np.zeros((0, len(patients)), dtype=np.int64)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return draws[:, index]
+
+
+def resample_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Weights (1 + resamples, I): every image once, then `draw_patients`."""
+    return np.concatenate([np.ones((1, len(patients)), dtype=np.int64), draw_patients(patients, resamples, seed)])
 
 
 def percentile_interval(values: np.ndarray) -> list[float | None]:

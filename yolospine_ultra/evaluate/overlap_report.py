@@ -27,6 +27,7 @@ from yolospine_ultra.evaluate.overlap import (
     pair_statistics,
     wilson,
 )
+from yolospine_ultra.evaluate.text import number, table
 
 PAPER_IMAGES = 1038
 TAUS = np.round(np.linspace(0, 1, 101), 2)
@@ -166,18 +167,6 @@ def format_report(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns, the first one to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ([r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:], widths[1:], strict=True))] for r in rows)
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """A number for a table, "-" for none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
 def _format_labels(report: Mapping[str, Any]) -> str:
     labels = ", ".join(f"{name} {n}" for name, n in report["labels"].items() if n)
     return f"{report['images']} images; {labels or 'no labels'}"
@@ -190,16 +179,16 @@ def _format_matrix(report: Mapping[str, Any]) -> str:
     if not shown or len(shown) > _SHOWN:
         return f"{head}: {len(shown)} classes co-occur with another" + ("; see --json" if shown else "")
     rows = [["", *(names[i] for i in shown)]]
-    rows += [[names[i], *(_number(matrix[i][k], 2) for k in shown)] for i in shown]
-    return f"{head}\n{_table(rows)}"
+    rows += [[names[i], *(number(matrix[i][k], 2) for k in shown)] for i in shown]
+    return f"{head}\n{table(rows)}"
 
 
 def _format_iou(report: Mapping[str, Any]) -> str:
     rows = [["pair", "n", "mean", *_QUARTILES]]
     for title, d in list(report["iou"].items())[:_SHOWN]:
-        rows.append([title, str(d["n"]), *(_number(d[k]) for k in ("mean", *_QUARTILES))])
+        rows.append([title, str(d["n"]), *(number(d[k]) for k in ("mean", *_QUARTILES))])
     more = len(report["iou"]) - len(rows) + 1
-    return f"IoU of co-occurring pairs\n{_table(rows)}" + (f"\n{more} more pairs: see --json" if more else "")
+    return f"IoU of co-occurring pairs\n{table(rows)}" + (f"\n{more} more pairs: see --json" if more else "")
 
 
 def _format_overlapping(report: Mapping[str, Any]) -> str:
@@ -210,20 +199,20 @@ def _format_overlapping(report: Mapping[str, Any]) -> str:
         total += s["count"]
         if not s["co_occurring"] and title not in report["paper"]:
             continue
-        a = _number(s["compatibility"], 2) + ("" if s["compatible"] else " *")
-        measured = [str(s["count"]), _number(s["mean_iou"]), a]
+        a = number(s["compatibility"], 2) + ("" if s["compatible"] else " *")
+        measured = [str(s["count"]), number(s["mean_iou"]), a]
         rows.append(
-            [title, f"{s['tau_spatial']:g}", *measured, str(s["co_occurring"]), _number(s["co_occurring_mean_iou"])]
+            [title, f"{s['tau_spatial']:g}", *measured, str(s["co_occurring"]), number(s["co_occurring_mean_iou"])]
         )
-    text = f"{head}\n{_table(rows[: _SHOWN + 1])}\n{total} overlapping pairs in all"
+    text = f"{head}\n{table(rows[: _SHOWN + 1])}\n{total} overlapping pairs in all"
     text += "; * A below tau_anat or undefined, none counts" if any("*" in r[4] for r in rows) else ""
     text += f"; {len(rows) - 1 - _SHOWN} more rows: see --json" if len(rows) > _SHOWN + 1 else ""
     if report["paper"]:
         paper = [["pair", "tau_spatial", "pairs", "mean IoU", "A"]]
         for title, p in report["paper"].items():
-            figures = [str(p["pairs"]), _number(p["mean_iou"]), _number(p["compatibility"], 2)]
+            figures = [str(p["pairs"]), number(p["mean_iou"]), number(p["compatibility"], 2)]
             paper.append([title, f"{p['tau_spatial']:g}", *figures])
-        text += f"\n\nThe paper's table, on its own {PAPER_IMAGES:,} images (not measured here)\n{_table(paper)}"
+        text += f"\n\nThe paper's table, on its own {PAPER_IMAGES:,} images (not measured here)\n{table(paper)}"
     return text
 
 
@@ -231,7 +220,7 @@ def _format_recall(recall: Mapping[str, Any]) -> str:
     places = recall["places"]
     head = (
         f"Places found whatever the class (IoU >= {recall['iou']:g}, score >= {recall['conf']:g}): "
-        f"{places['found']} of {places['places']}, {_number(places['recall'])} ({_interval(places['interval'])})\n\n"
+        f"{places['found']} of {places['places']}, {number(places['recall'])} ({_interval(places['interval'])})\n\n"
         f"Pair recall: both findings found (IoU >= {recall['iou']:g}, score >= {recall['conf']:g}); "
         f"{recall['images_without_prediction']} images without a prediction"
     )
@@ -241,10 +230,10 @@ def _format_recall(recall: Mapping[str, Any]) -> str:
         if not (r["pairs"] or r["predicted"] or title == "all"):
             continue
         counts = [str(r[k]) for k in ("pairs", "both", "first_only", "second_only", "neither")]
-        shares = [_number(r["recall"]), _interval(r["recall_interval"])]
-        predicted = [str(r["predicted"]), str(r["predicted_true"]), _number(r["precision"])]
+        shares = [number(r["recall"]), _interval(r["recall_interval"])]
+        predicted = [str(r["predicted"]), str(r["predicted_true"]), number(r["precision"])]
         rows.append([title, *counts, *shares, *predicted, _interval(r["precision_interval"])])
-    return f"{head}\n{_table(rows)}"
+    return f"{head}\n{table(rows)}"
 
 
 def _interval(bounds: Sequence[float | None]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.findings import ImageFindings, Reporter, _image_keys, log_problem
+from yolospine_ultra.evaluate.findings import ImageFindings, Reporter, image_keys, log_problem
 
 MODEL = "model"  # what the model is called beside the readers
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -261,7 +261,7 @@ def _corners(row: dict[str, str], where: str, image: str) -> tuple[float, ...] |
 
 def _finder(images: Sequence[ImageFindings]) -> Callable[[str, str, Reporter], int | None]:
     """A function from an image's name, the place it stands in, and a reporter to the image's index."""
-    keys = _image_keys(images)
+    keys = image_keys(images)
 
     def find(name: str, where: str, report: Reporter) -> int | None:
         path = Path(name)

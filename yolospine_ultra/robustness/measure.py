@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from yolospine_ultra.benchmark.metrics import mean_defined
 from yolospine_ultra.benchmark.statistics import match, weighted_precision
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import draw_patients, or_none, percentile_interval
+from yolospine_ultra.evaluate.intervals import or_none, percentile_interval
 from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 from yolospine_ultra.robustness.degrade import is_grey
 
@@ -95,11 +95,6 @@ class Precision:
     map50_95: np.ndarray
     map50: np.ndarray
     classes: np.ndarray
-
-
-def resample_weights(patients: Sequence[str], resamples: int, seed: int) -> np.ndarray:
-    """Weights (1 + resamples, images): every image once, then patients drawn with replacement."""
-    return np.concatenate([np.ones((1, len(patients)), dtype=np.int64), draw_patients(patients, resamples, seed)])
 
 
 def precision(
