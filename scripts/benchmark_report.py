@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from yolospine_ultra.benchmark.remeasure import measure_again
 from yolospine_ultra.benchmark.report.write import write_report
 
 
@@ -29,8 +30,14 @@ def main() -> int:
         "--short", nargs="+", type=Path, default=[], metavar="SWEEP",
         help="sweeps of a smaller budget, listed as proofs that their models run and kept out of the ranking",
     )  # fmt: skip
+    parser.add_argument(
+        "--measure", action="store_true",
+        help="first measure the cells' predictions again, where the measures have changed since; no model is run",
+    )  # fmt: skip
     args = parser.parse_args()
     try:
+        if args.measure:
+            print(f"{measure_again(args.sweep)} cells measured again")
         made = write_report(
             args.sweep, args.out, args.paper, args.images, args.ours, args.short, args.credit, args.caution
         )

@@ -56,6 +56,22 @@ def test_two_labels_on_one_site_are_found_only_together():
     assert math.isnan(evaluate(truth, found, ["x", "y"], 0.25).metrics["pair_recall"])
 
 
+def test_recall_at_equal_false_positives_does_not_reward_high_scores():
+    site, other, empty = [0, 0, 10, 10], [40, 0, 50, 10], [80, 80, 90, 90]
+    truth = [image([site, site, other, other], [0, 1, 0, 1])]
+    boxes, classes = [site, site, empty, other, empty, other], [0, 1, 0, 0, 1, 1]
+    for shift in (0.0, 0.3):  # the order is what counts
+        found = [image(boxes, classes, np.array([0.6, 0.5, 0.4, 0.3, 0.2, 0.1]) + shift)]
+        got = evaluate(truth, found, ["x", "y"], 0.25).metrics
+        assert (
+            got["recall_fp1"] == 0.75 and got["one_site_recall_fp1"] == 0.5
+        )  # down to .3
+    certain = [image([empty, empty, site], [0, 1, 0], np.array([0.9, 0.9, 0.8]))]
+    assert evaluate(truth, certain, ["x", "y"], 0.25).metrics["recall_fp1"] == 0  # no score lets in one false box only
+    got = evaluate([image([], [])], [image([empty], [0], np.array([0.9]))], ["x", "y"], 0.25).metrics
+    assert math.isnan(got["recall_fp1"]) and math.isnan(got["one_site_recall_fp1"])
+
+
 def test_other_images_are_refused():
     truth, found = make_findings(3)
     with pytest.raises(ValueError, match="other images"):

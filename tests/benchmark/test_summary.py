@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from yolospine_ultra.benchmark.records import (
     Record,
     Truth,
     cell_name,
+    read_record,
     read_truth,
     write_json,
     write_predictions,
@@ -23,6 +25,7 @@ from yolospine_ultra.benchmark.records import (
     write_sweep,
     write_truth,
 )
+from yolospine_ultra.benchmark.remeasure import measure_again
 from yolospine_ultra.benchmark.summary import write_tables
 from yolospine_ultra.evaluate.findings import ImageFindings
 
@@ -132,6 +135,22 @@ def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
     expected = np.mean([made[f"bad_seed0_fold{f}"].classes["a"]["map50"] for f in range(2)])
     assert float(row["mean"]) == pytest.approx(expected, rel=1e-5)
     assert find(table(tmp_path / "ranks.csv"), model="good", metric="map50")["n"] == "1"
+
+
+def test_a_sweep_is_measured_again_from_its_predictions(tmp_path):
+    make_folder(tmp_path, folds=2, seeds=(0,), failed=("bad_seed0_fold1",))
+    write_tables(tmp_path)
+    files = [*tmp_path.glob("cells/*/record.json"), *tmp_path.glob("*.csv")]
+    before = {f: f.read_bytes() for f in files}
+    record = read_record(tmp_path, "good_seed0_fold1")
+    write_record(tmp_path, replace(record, metrics={"old": 1.0}, classes={}, confusion=[]))
+    assert measure_again(tmp_path) == 3
+    assert {f: f.read_bytes() for f in files} == before
+    missing = tmp_path / "cells" / "good_seed0_fold0" / "predictions.json"
+    missing.unlink()
+    with pytest.raises(FileNotFoundError, match=r"predictions\.tar\.xz"):
+        measure_again(tmp_path)
+    assert {f: f.read_bytes() for f in files} == before
 
 
 def test_one_model_and_none(tmp_path):

@@ -14,9 +14,14 @@ import numpy as np
 
 from yolospine_ultra.evaluate.agreement import IOU, agreement, confusion
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.froc import pool, rank
+from yolospine_ultra.evaluate.operating_points import Criterion, choose_threshold
 from yolospine_ultra.evaluate.overlap import PAPER_RULES, pair_recall, rules_by_class
 
 ONE_SITE = 0.5  # least IoU of two labels that mean one site
+# false boxes an image, of all classes together, that every detector is given when recall of pairs is compared: at one
+# score for all, the detector that gives higher scores finds more of everything, right and false
+EQUAL = Criterion(1.0)
 AP_NAMES = ("map50_95", "map75", "map50")
 
 
@@ -60,6 +65,7 @@ def evaluate(
     measured = dict(zip(AP_NAMES, mean_defined(precision).tolist(), strict=True))
     measured |= agreement(matrix)
     measured |= _pairs(truth, found, names, conf)
+    measured |= _at_equal_false_positives(truth, found, names)
     classes = {
         name: {**dict(zip(AP_NAMES, map(float, precision[i]), strict=True)), "ground_truth": int(boxes[i])}
         for i, name in enumerate(names)
@@ -131,6 +137,19 @@ def _xywh(box: np.ndarray) -> list[float]:
     """Left, top, width, height of x1 y1 x2 y2."""
     x1, y1, x2, y2 = box.tolist()
     return [x1, y1, x2 - x1, y2 - y1]
+
+
+def _at_equal_false_positives(
+    truth: Sequence[ImageFindings], found: Sequence[ImageFindings], names: Sequence[str]
+) -> dict[str, float]:
+    """Recall of findings and of pairs at the least score with at most `EQUAL` false positives an image."""
+    chosen = choose_threshold(pool(rank(truth, found, len(names), IOU)), EQUAL, default=1.0)
+    pairs = _pairs(truth, found, names, chosen["threshold"])
+    labels = chosen["tp"] + chosen["fn"]
+    return {
+        "recall_fp1": chosen["tp"] / labels if labels else float("nan"),
+        **{f"{k}_fp1": pairs[k] for k in ("pair_recall", "one_site_recall")},
+    }
 
 
 def _pairs(

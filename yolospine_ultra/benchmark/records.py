@@ -110,7 +110,8 @@ class Record:
         metrics: map50_95, map75, map50 (COCO, 101 points); accuracy, macro_f1, weighted_f1, kappa, mcc with background
             for what was missed and what is false, the same with `matched_` before them for matched boxes only;
             pair_recall, pair_precision of the paper's overlapping pairs, and one_site_recall, of two labels on one
-            site. None where it is not defined on this data. Shares of 1, not percent.
+            site; recall_fp1, pair_recall_fp1, one_site_recall_fp1 at the score that lets in one false positive an
+            image. None where it is not defined on this data. Shares of 1, not percent.
         classes: by class name: map50_95, map75, map50 (None without ground truth, and then not in the mean),
             ground_truth (boxes).
         confusion: (C + 1, C + 1) counts, row = truth, column = prediction, the last of each = background.
