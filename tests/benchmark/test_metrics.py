@@ -63,9 +63,7 @@ def test_recall_at_equal_false_positives_does_not_reward_high_scores():
     for shift in (0.0, 0.3):  # the order is what counts
         found = [image(boxes, classes, np.array([0.6, 0.5, 0.4, 0.3, 0.2, 0.1]) + shift)]
         got = evaluate(truth, found, ["x", "y"], 0.25).metrics
-        assert (
-            got["recall_fp1"] == 0.75 and got["one_site_recall_fp1"] == 0.5
-        )  # down to .3
+        assert got["recall_fp1"] == 0.75 and got["one_site_recall_fp1"] == 0.5  # down to .3
     certain = [image([empty, empty, site], [0, 1, 0], np.array([0.9, 0.9, 0.8]))]
     assert evaluate(truth, certain, ["x", "y"], 0.25).metrics["recall_fp1"] == 0  # no score lets in one false box only
     got = evaluate([image([], [])], [image([empty], [0], np.array([0.9]))], ["x", "y"], 0.25).metrics

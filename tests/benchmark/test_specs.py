@@ -66,7 +66,7 @@ def test_true_costs(model, parameters, fused, gflops, fused_gflops):
 
 def test_ours_has_all_of_stage_two():
     spec = specs.cost_of(PluginDetectionModel("yolospine-n.yaml", nc=6, verbose=False), 128)
-    assert spec.regions == 300  # 150 proposals, each on two levels of the pyramid
+    assert spec.regions == 150  # 75 proposals, each in a narrow and a wide region
 
 
 def test_a_row_whose_packages_are_missing_is_skipped(monkeypatch):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from ultralytics.utils import DEFAULT_CFG
 
 from yolospine_ultra.engine.model import PluginDetectionModel
-from yolospine_ultra.losses.assign import jitter, match_regions, multi_hot_labels, sample_regions
+from yolospine_ultra.losses.assign import match_regions, multi_hot_labels, sample_regions
 from yolospine_ultra.losses.focal import softmax_focal_loss
 from yolospine_ultra.losses.weighted_bce import weighted_bce
 
@@ -78,16 +78,7 @@ def test_regions_include_truths_and_stay_with_their_image():
     for i, row in ((0, truths[0]), (1, truths[2])):
         mine = regions[index == i]
         assert (mine == row).all(1).sum() == 1  # findings with one box are one region
-    assert len(regions) == len(index) == 2 * 48 + 4
-
-
-def test_jitter_stays_close():
-    from torchvision.ops import box_iou
-
-    boxes = torch.tensor([[10.0, 10, 50, 30]]).repeat(200, 1)
-    torch.manual_seed(0)
-    overlap = box_iou(boxes[:1], jitter(boxes))[0]
-    assert overlap.min() > 0.4 and overlap.std() > 0.05
+    assert len(regions) == len(index) == 2 * 24 + 2
 
 
 @pytest.mark.parametrize("yaml", ["yolospine-n.yaml", "yolospine-nomldr-n.yaml"])
@@ -111,8 +102,8 @@ GOLDEN = {
     "dfl_loss": 0.0291,
     "obj_loss": 0.2363,
     "cls_loss": 0.0019,
-    "mldr_cls_loss": 0.4746,
-    "mldr_box_loss": 0.2056,
+    "mldr_cls_loss": 0.4597,
+    "mldr_box_loss": 0.0048,
 }
 
 

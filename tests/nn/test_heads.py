@@ -74,7 +74,7 @@ def test_scores_are_the_geometric_mean_of_both_stages():
     h, feats = head(nc=3)
     y, preds = h(feats)
     boxes, objectness = h.propose(preds)
-    logits, refined = h.refine(preds, boxes[1], torch.ones(20))
+    logits, refined = h.refine(preds, boxes[1], torch.ones(20, dtype=torch.long), (boxes, objectness))
     torch.testing.assert_close(
         y[1, 4:].amax(0).view(20, 3), (objectness[1][:, None] * logits.sigmoid()).sqrt(), atol=1e-5, rtol=1e-4
     )
@@ -129,18 +129,30 @@ def test_mldr_reads_region_surroundings_image_and_stage_one():
     feats = [torch.randn(1, c, 64 // s, 64 // s) for c, s in ((8, 8), (8, 16), (8, 32))]
     towers = [torch.randn(1, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
     m = MLDR(3, (8, 8, 8), 4, dim=8, hidden=16).eval()
-    box = torch.tensor([[0.0, 0, 24, 24]])
-    logits = m(feats, towers, box, torch.zeros(1), 8.0)[0]
+    box, image = torch.tensor([[0.0, 0, 24, 24]]), torch.zeros(1, dtype=torch.long)
+    proposals = (box[None], torch.ones(1, 1))
+    logits = m(feats, towers, box, image, proposals, 8.0)[0]
 
     def moved(level, where, source):
         f, t = [x.clone() for x in feats], [x.clone() for x in towers]
         (f if source == "feats" else t)[level][..., where, where] += 5
-        return (m(f, t, box, torch.zeros(1), 8.0)[0] - logits).abs().max()
+        return (m(f, t, box, image, proposals, 8.0)[0] - logits).abs().max()
 
-    assert moved(0, 1, "feats") > 1e-4 and moved(0, 1, "towers") > 1e-4  # inside the region
-    assert moved(0, 3, "feats") > 1e-4  # just outside it: the wide region
-    assert moved(2, 1, "feats") > 1e-4  # far corner of the coarsest level: the image
+    assert moved(0, 1, "feats") > 1e-5 and moved(0, 1, "towers") > 1e-5  # inside the region
+    assert moved(0, 3, "feats") > 1e-5  # just outside it: the wide region
+    assert moved(2, 1, "feats") > 1e-5  # far corner of the coarsest level: the image
     assert moved(0, 7, "feats") == 0  # far corner of the finest level
+    below = torch.cat((box, box + torch.tensor([0.0, 30, 0, 30])))[None]
+    assert (m(feats, towers, box, image, (below, torch.ones(1, 2)), 8.0)[0] - logits).abs().max() > 1e-5
+
+
+def test_without_order_proposals_do_not_matter_to_a_region():
+    h, feats = head(order=False)
+    preds = h.dense(feats)
+    region, image = torch.tensor([[8.0, 8, 40, 24]]), torch.zeros(1, dtype=torch.long)
+    here = h.refine(preds, region, image, (torch.rand(2, 5, 4) * 50, torch.rand(2, 5)))
+    there = h.refine(preds, region, image, (torch.rand(2, 5, 4) * 50, torch.rand(2, 5)))
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
 
 
 def test_widened_region():

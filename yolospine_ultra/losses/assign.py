@@ -14,10 +14,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 SAME_REGION = 0.7  # overlap from which two ground truths of stage 1 share their anchor points' labels
-JITTERS = 1  # jittered copies of each ground truth among the regions
-SHIFT, STRETCH = 0.15, 0.2  # of a jittered box: centre by a share of its sides, sides by exp(+-STRETCH)
 MAX_TRUTHS = 64  # ground truths an image that give regions: bounds memory on crowded images
-SAMPLED = 48  # proposals an image that stage 2 trains on, drawn from the K it will see at inference
+SAMPLED = 24  # proposals an image that stage 2 trains on, drawn from the K it will see at inference
 
 
 def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, classes: int) -> Tensor:
@@ -40,7 +38,7 @@ def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, clas
 
 
 def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Regions to train stage 2 on: drawn proposals, ground truths, and jittered ground truths.
+    """Regions to train stage 2 on: drawn proposals, and ground truths.
 
     Ground truths let stage 2 learn from the first step, before stage 1 proposes anything of use.
 
@@ -60,19 +58,9 @@ def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Ten
     for i in range(b):
         mine = boxes[image == i].unique(dim=0)  # findings that share a box are one region
         mine = mine[torch.randperm(len(mine), device=device)[:MAX_TRUTHS]]
-        mine = torch.cat((mine, jitter(mine.repeat(JITTERS, 1))))
         regions.append(mine)
         index.append(torch.full((len(mine),), i, device=device))
     return torch.cat(regions), torch.cat(index)
-
-
-def jitter(boxes: Tensor) -> Tensor:
-    """`boxes` (N, 4) shifted by up to `SHIFT` of their sides and stretched by up to exp(+-`STRETCH`), at random."""
-    size = boxes[:, 2:] - boxes[:, :2]
-    noise = torch.rand(len(boxes), 4, device=boxes.device, dtype=boxes.dtype) * 2 - 1
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + noise[:, :2] * SHIFT * size
-    half = size * (noise[:, 2:] * STRETCH).exp() / 2
-    return torch.cat((centre - half, centre + half), 1)
 
 
 def match_regions(

@@ -47,10 +47,11 @@ class TwoStageLoss(DDELoss):
         labels, boxes = gt_labels[image, row, 0].long(), gt_boxes[image, row]
         height, width = (n * self.head.stride[0] for n in preds["feats"][0].shape[2:])
 
-        regions, index = sample_regions(self.head.propose(preds)[0], boxes, image)
+        proposals = self.head.propose(preds)
+        regions, index = sample_regions(proposals[0], boxes, image)
         regions = safe_boxes(regions, width, height)
         match = match_regions(regions, index, boxes, labels, image, self.thresholds)
-        logits, refined = self.head.refine(preds, regions, index)
+        logits, refined = self.head.refine(preds, regions, index, proposals)
 
         with torch.autocast(self.device.type, enabled=False):
             region, cls = (match >= 0).nonzero(as_tuple=True)

@@ -6,8 +6,8 @@ Source: YOLOspine (Masood and Taj 2026), section "Stage 2": the multi-scale feat
 connections, RoIAlign extracts 7 x 7 features of each proposal, a sigmoid scores each class on its own, and boxes are
 refined. Deviations: the levels are summed to one map at the finest stride before RoIAlign, so that a region sees all of
 them; a second, wider region gives the surroundings (a bulge is judged against the canal beside it); the mean of the
-coarsest level tells what image this is; and every class has its own refined box, since two disorders of one segment
-have different boxes.
+coarsest level tells what image this is; the number of objects above and below tells the level (`nn/order.py`); and
+every class has its own refined box, since two disorders of one segment have different boxes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 from ultralytics.nn.modules import Conv, DWConv
 
+from yolospine_ultra.nn.order import order_in_column
+
 CONTEXT = 2.0  # sides of the wide region relative to the proposal's
+COUNT_SCALE = 4.0  # objects to a unit of the order's embedding: a lumbar image shows about eight
 SCORE_PRIOR = -2.0  # logit of a class before training: most classes are absent from most regions
 
 
@@ -31,11 +34,19 @@ class MLDR(nn.Module):
         tower: channels of DDE's class features, the same on every level.
         dim: channels D of the map that regions are cut from.
         hidden: width of a region's embedding.
+        order: whether a region is told how many objects lie above and below it.
         pool: bins a side of RoIAlign.
     """
 
     def __init__(
-        self, nc: int, ch: tuple[int, ...], tower: int, dim: int = 64, hidden: int = 128, pool: int = 7
+        self,
+        nc: int,
+        ch: tuple[int, ...],
+        tower: int,
+        dim: int = 64,
+        hidden: int = 128,
+        order: bool = True,
+        pool: int = 7,
     ) -> None:
         super().__init__()
         self.nc, self.pool = nc, pool
@@ -43,6 +54,7 @@ class MLDR(nn.Module):
         self.smooth = DWConv(dim, dim, 3)
         self.region = nn.Sequential(Conv(2 * dim, dim, 1), DWConv(dim, dim, 3), Conv(dim, dim, 1))
         self.image = nn.Linear(ch[-1], hidden)
+        self.order = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, hidden)) if order else None
         self.embed = nn.Linear(dim * pool * pool, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, nc)
@@ -59,14 +71,23 @@ class MLDR(nn.Module):
         ]
         return self.smooth(levels[0] + sum(F.interpolate(x, size=size, mode="nearest") for x in levels[1:]))
 
-    def forward(self, feats: list[Tensor], towers: list[Tensor], boxes: Tensor, index: Tensor, stride: float) -> tuple:
+    def forward(
+        self,
+        feats: list[Tensor],
+        towers: list[Tensor],
+        boxes: Tensor,
+        index: Tensor,
+        proposals: tuple[Tensor, Tensor],
+        stride: float,
+    ) -> tuple[Tensor, Tensor]:
         """Score and refine regions.
 
         Args:
             feats: pyramid maps (B, c_l, H_l, W_l), finest first.
             towers: class features of DDE, (B, tower, H_l, W_l).
             boxes: regions (R, 4), x1 y1 x2 y2 in input pixels, finite and inside the image.
-            index: image of each region, (R,).
+            index: image of each region, (R,), integers.
+            proposals: those of stage 1 that the order is counted from: boxes (B, K, 4), objectness (B, K).
             stride: input pixels a cell of the finest level.
 
         Returns:
@@ -74,16 +95,18 @@ class MLDR(nn.Module):
         """
         merged = self.merge(feats, towers)
         # RoIAlign in single precision: half the coordinates of a 640 px image are not representable in fp16
-        source, boxes, index = merged.float(), boxes.float(), index.float()[:, None]
+        source, boxes, column = merged.float(), boxes.float(), index[:, None].float()
         # one sample a bin: at the finest stride a bin is about one cell, and Mask R-CNN (He et al. 2017) found the
         # number of samples not to matter
         crops = [
-            roi_align(source, torch.cat((index, b), 1), self.pool, 1 / stride, sampling_ratio=1, aligned=True)
+            roi_align(source, torch.cat((column, b), 1), self.pool, 1 / stride, sampling_ratio=1, aligned=True)
             for b in (boxes, _widen(boxes))
         ]
         x = self.region(torch.cat(crops, 1).to(merged.dtype))
-        image = self.image(feats[-1].mean((2, 3)))[index[:, 0].long()]
-        x = F.silu(self.embed(x.flatten(1)) + image)
+        x = self.embed(x.flatten(1)) + self.image(feats[-1].mean((2, 3)))[index]
+        if self.order is not None:
+            x = x + self.order(order_in_column(boxes, index, *proposals).to(x.dtype) / COUNT_SCALE)
+        x = F.silu(x)
         x = x + F.silu(self.mix(x))
         return self.score(x), self.delta(x).view(-1, self.nc, 4)
 

@@ -42,6 +42,7 @@ class SpineDetect(DDEDetect):
         hidden: width of a region's embedding.
         match_iou: overlap of a proposal with a ground truth from which stage 2 is taught its class; one value, or one a
             class.
+        order: whether stage 2 is told how many objects lie above and below a region.
         reg_max: bins of the distribution of each box side in stage 1.
         ch: channels of the input maps, finest first.
     """
@@ -49,10 +50,11 @@ class SpineDetect(DDEDetect):
     def __init__(
         self,
         nc: int = 80,
-        proposals: int = 150,
+        proposals: int = 75,
         dim: int = 64,
         hidden: int = 128,
         match_iou: float | list[float] = 0.5,
+        order: bool = True,
         reg_max: int = 16,
         ch: tuple[int, ...] = (),
     ) -> None:
@@ -63,7 +65,7 @@ class SpineDetect(DDEDetect):
             raise ValueError(
                 f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}."
             )
-        self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden)
+        self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order)
 
     def propose(self, preds: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The K best proposals of raw stage-1 predictions.
@@ -79,9 +81,14 @@ class SpineDetect(DDEDetect):
         boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
         return safe_boxes(boxes.float(), width, height), objectness
 
-    def refine(self, preds: dict[str, Any], boxes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage 2 on regions `boxes` (R, 4) of images `index` (R,): logits (R, C), and boxes (R, C, 4) in pixels."""
-        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, self.stride[0])
+    def refine(
+        self, preds: dict[str, Any], boxes: Tensor, index: Tensor, proposals: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Stage 2 on regions `boxes` (R, 4) of images `index` (R,): logits (R, C), and boxes (R, C, 4) in pixels.
+
+        `proposals` is what `propose` gives: the objects that a region is seen among.
+        """
+        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, proposals, self.stride[0])
         return logits, decode_boxes(boxes[:, None], deltas.float())
 
     def infer(self, preds: dict[str, Any]) -> Tensor:
@@ -89,7 +96,7 @@ class SpineDetect(DDEDetect):
         boxes, objectness = self.propose(preds)
         b, k = objectness.shape
         index = torch.arange(b, device=boxes.device)[:, None].expand(b, k).reshape(-1)
-        logits, refined = self.refine(preds, boxes.flatten(0, 1), index)
+        logits, refined = self.refine(preds, boxes.flatten(0, 1), index, (boxes, objectness))
         scores = (objectness.reshape(-1, 1) * logits.float().sigmoid()).sqrt()
         columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)
         return torch.cat((self.layout(refined.view(b, -1, 4)), columns), 2).transpose(1, 2)

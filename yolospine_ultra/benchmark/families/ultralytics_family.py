@@ -153,6 +153,7 @@ _VARIANTS = {
     "": "",
     "-noa2": "without area attention",
     "-norelan": "without R-ELAN",
+    "-noorder": "stage 2 is not told how many objects lie above and below",
     "-nomldr": "without stage 2",
     "-noa2-nomldr": "without area attention and stage 2",
     "-v1": "the paper's V1: one stage, area attention, DFL",
