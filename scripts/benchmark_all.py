@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--latency-rounds", type=int, default=5, help="0 measures no latency (%(default)s)")
     p.add_argument("--out", type=Path, help="folder of the sweep, such as results/NAME")
     p.add_argument("--resume", action="store_true", help="go on with the sweep in --out; failed cells run again")
+    p.add_argument(
+        "--init", type=Path, metavar="SWEEP", help="begin with the weights of the same models and seeds there"
+    )
     p.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     p.add_argument(
         "--ray", nargs="?", const="auto", metavar="ADDRESS", help="spread cells over a cluster (auto, local)"
@@ -79,6 +82,7 @@ def main() -> int:
         data=a.data, root=a.data_root, patient=a.patient, models=names, seeds=a.seeds, folds=a.folds, epochs=a.epochs,
         imgsz=a.imgsz, batch=a.batch, device=a.device, threads=a.threads, workers=a.workers, recipe=dict(a.set),
         conf=a.conf, out=a.out, resume=a.resume, dry_run=a.dry_run, rounds=a.latency_rounds, ray=a.ray,
+        init=a.init,
     )  # fmt: skip
     try:
         return run_sweep(options)

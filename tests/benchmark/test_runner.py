@@ -123,6 +123,29 @@ def test_what_may_not_be_mixed_is_refused(data, tmp_path, in_process):
     assert {f: f.read_bytes() for f in before} == before and len(in_process) == 2
 
 
+def test_trainings_begin_with_the_weights_of_another_sweep(data, tmp_path, toy_is_importable):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run_sweep(options(data, first, seeds=[2, 3], models=["toy:GOOD", "toy:STRICT"])) == 0
+    assert run_sweep(options(data, second, seeds=[3], models=["toy:STRICT"], init=first)) == 0
+    assert json.loads((second / "work/good-strict_seed3/model/weights.json").read_text()) == 303
+    assert read_sweep(second).initial["sweep"] == "../first" and read_sweep(second).initial["dataset"] == "data"
+    # one that is not there fails as a cell, and what was trained from scratch is never mixed with it
+    assert run_sweep(options(data, second, seeds=[3, 4], models=["toy:STRICT"], init=first, resume=True)) == 1
+    failed = [r.error for r in read_records(second) if r.status == FAILED]
+    assert len(failed) == 1 and "no weights of good-strict with seed 4 to begin with" in failed[0]
+    with pytest.raises(ValueError, match=r"initial\.dataset: None, not data"):
+        run_sweep(options(data, second, seeds=[3], models=["toy:STRICT"], resume=True))
+
+
+def test_a_family_that_cannot_begin_with_weights_says_so(data, tmp_path, in_process):
+    assert run_sweep(options(data, tmp_path / "first", seeds=[0])) == 0
+    with pytest.raises(ValueError, match="alone: of a family that trains from scratch only"):
+        run_sweep(options(data, tmp_path / "second", models=["toy:GOOD", "toy:ALONE"], init=tmp_path / "first"))
+    with pytest.raises(FileNotFoundError):
+        run_sweep(options(data, tmp_path / "second", init=tmp_path / "nothing"))
+    assert not (tmp_path / "second").exists()
+
+
 def test_another_source_is_another_environment(data, tmp_path, in_process, monkeypatch):
     out = tmp_path / "sweep"
     run_sweep(options(data, out, seeds=[0]))

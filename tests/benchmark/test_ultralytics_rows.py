@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import toy
 import yaml
 
@@ -55,6 +56,18 @@ def test_the_host_trains_by_the_recipe_and_never_sees_the_evaluated_images(cell,
     data = yaml.safe_load(Path(given["data"]).read_text())
     listed = {s: (tmp_path / data[s]).read_text().splitlines() for s in ("train", "val")}
     assert listed["train"] == [str(f) for f in cell.train] and listed["val"] == listed["train"][:1]
+
+
+def test_a_training_begins_with_weights_and_a_last_layer_of_its_own(cell, tmp_path):
+    from ultralytics import YOLO
+
+    first = tmp_path / "first.pt"
+    YOLO("yolov8n.yaml").save(first)  # of 80 classes
+    still = budget(epochs=1, init=first, recipe={**common_recipe(2, "cpu"), "lr0": 1e-9, "warmup_bias_lr": 0.0})
+    last = ultralytics_family.FAMILY.train(rows()["yolov8n"], cell, still, tmp_path)
+    before, after = (YOLO(f).model.float().state_dict() for f in (first, last))
+    torch.testing.assert_close(after["model.0.conv.weight"], before["model.0.conv.weight"], atol=1e-3, rtol=1e-2)
+    assert after["model.22.cv3.0.2.weight"].shape[0] == 3
 
 
 def test_a_batch_that_the_host_has_halved_is_no_fair_comparison(cell, tmp_path, fake):

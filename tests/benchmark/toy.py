@@ -56,6 +56,7 @@ class ToyDetector:
 class ToyFamily:
     extra = ""
     packages = ()
+    begins_with_weights = True
 
     def train(self, entry, data, budget, folder):
         if log := os.environ.get("TOY_LOG"):
@@ -68,7 +69,8 @@ class ToyFamily:
         if f"{entry.name}:kill" in fails:
             os.kill(os.getpid(), signal.SIGKILL)
         weights = folder / "weights.json"
-        weights.write_text(json.dumps(budget.seed))
+        begun = json.loads(budget.init.read_text()) if budget.init else 0
+        weights.write_text(json.dumps(budget.seed + 100 * begun))
         return weights
 
     def load(self, entry, weights, data, budget):
@@ -81,9 +83,14 @@ class NeedyFamily(ToyFamily):
     packages = ("a_package_that_is_not_there",)
 
 
-FAMILY, NEEDY = ToyFamily(), NeedyFamily()
+class ScratchFamily(ToyFamily):
+    begins_with_weights = False
+
+
+FAMILY, NEEDY, SCRATCH = ToyFamily(), NeedyFamily(), ScratchFamily()
 GOOD = ModelEntry("good", "toy:FAMILY", {"noise": 0.5}, scale="n")
 STRICT = ModelEntry("good-strict", "toy:FAMILY", {"noise": 0.5}, scale="n", predict={"threshold": 0.8})
 OTHER = ModelEntry("other", "toy:FAMILY", {"noise": 1.0})
 BAD = ModelEntry("bad", "toy:FAMILY", {"noise": 5.0}, scale="n")
+ALONE = ModelEntry("alone", "toy:SCRATCH", {"noise": 1.0})
 ABSENT = ModelEntry("absent", "toy:NEEDY", {})

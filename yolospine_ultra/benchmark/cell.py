@@ -7,6 +7,7 @@ written when its row is done, so that nothing that is finished can be lost. Writ
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -29,7 +30,7 @@ from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view
 from yolospine_ultra.benchmark.environment import commit, environment, versions
 from yolospine_ultra.benchmark.family import Budget, CellData, Detector, Family, ModelEntry
 from yolospine_ultra.benchmark.metrics import Evaluation, evaluate
-from yolospine_ultra.benchmark.plan import Job
+from yolospine_ultra.benchmark.plan import Job, share_trainings
 from yolospine_ultra.benchmark.records import (
     DONE,
     FAILED,
@@ -95,6 +96,24 @@ def budget_of(sweep: Sweep, seed: int) -> Budget:
     return Budget(**sweep.budget, seed=seed, recipe=sweep.recipe)
 
 
+def initial_weights(folder: Path, sweep: Sweep, job: Job) -> Path:
+    """Weights that a training begins with: of the same training and seed in the sweep that `Sweep.initial` names.
+
+    Raises:
+        FileNotFoundError: that training has not ended, or its weights are gone.
+    """
+    there, own = Path(os.path.normpath(folder / sweep.initial["sweep"])), sweep.models[job.models[0]]
+    # rows share a training, whose folder has the name of any of them
+    same = [m for m, e in read_sweep(there).models.items() if share_trainings([own, e])[1:] == []]
+    for model in same:
+        training = read_training(there / "work" / cell_name(model, job.seed, None))
+        if training is not None:
+            return training.weights
+    raise FileNotFoundError(
+        f"{there} has no weights of {own.name} with seed {job.seed} to begin with; train it in that sweep first."
+    )
+
+
 def run_job(folder: Path, job: Job) -> bool:
     """Train, then evaluate every row that has no record yet; write their records.
 
@@ -129,6 +148,8 @@ def run_job(folder: Path, job: Job) -> bool:
     left = [e for e, cell in zip(entries, job.cells, strict=True) if not is_done(folder, cell)]
     work, budget = folder / "work" / job.name, budget_of(sweep, job.seed)
     try:
+        if sweep.initial:
+            budget = dataclasses.replace(budget, init=initial_weights(folder, sweep, job))
         cell = make_view(data, job.fold, work / "view")
         training = read_training(work) or _train(entries[0], family, cell, budget, work)
     except Exception as error:  # whatever a library raises belongs into the record, and the sweep goes on

@@ -62,6 +62,7 @@ class Budget:
         recipe: training arguments common to all models, in Ultralytics' names (optimizer, lr0, lrf, cos_lr,
             weight_decay, momentum, warmup_epochs, augmentation, amp); a family takes those that mean something to it.
             `settings` puts a model's own ones over them.
+        init: weights to begin with, of the same model on other data; None for a training from scratch.
     """
 
     epochs: int
@@ -72,6 +73,7 @@ class Budget:
     threads: int = 1
     workers: int = 0
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    init: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Family(Protocol):
         packages: modules that must be importable; where one is missing the benchmark skips the rows and says why, with
             the line that installs `extra`.
         install: optional; what to say in place of that line, for packages that pip does not find.
+        begins_with_weights: optional; True where `train` begins with `Budget.init`. Others refuse a sweep that has it.
     """
 
     extra: str

@@ -54,6 +54,8 @@ class Sweep:
         environment: versions and hardware that results may depend on, see `benchmark.environment`.
         commit: commit of the program's source, "" outside a repository; with "+dirty" where files differ from it.
         command: the command that began the sweep.
+        initial: where trainings begin with the weights of another sweep: its `sweep` (folder, relative to this one),
+            `dataset`, `fingerprint`, `epochs` and `imgsz`; empty for trainings from scratch.
         models: every row by name; rows may be added later, the only thing that may.
         format: of the files.
     """
@@ -71,6 +73,7 @@ class Sweep:
     command: str
     models: dict[str, ModelEntry]
     format: int = FORMAT
+    initial: dict[str, Any] = field(default_factory=dict)
 
     def differences(self, other: Sweep) -> list[str]:
         """What keeps cells of `other` out of this sweep, each as "key: this, not that"."""
@@ -84,6 +87,7 @@ class Sweep:
         flat: dict[str, Any] = {}
         for key in ("dataset", "fingerprint", "names", "channels", "folds", "conf", "format"):
             flat[key] = getattr(self, key)
+        flat |= {f"initial.{k}": v for k, v in self.initial.items() if k != "sweep"}  # wherever that folder lies
         for part in ("budget", "recipe", "environment"):
             flat |= {f"{part}.{k}": v for k, v in getattr(self, part).items()}
         return flat

@@ -7,6 +7,7 @@ was running. Cells of another environment, protocol or dataset are refused with 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from yolospine_ultra.benchmark.records import (
     write_truth,
 )
 from yolospine_ultra.benchmark.summary import read_latency, write_tables
-from yolospine_ultra.benchmark.zoo import common_recipe, missing, select
+from yolospine_ultra.benchmark.zoo import common_recipe, family_of, missing, select
 
 BENCH = ("faster_coco_eval", "rich", "filelock")  # modules that every sweep needs
 
@@ -59,6 +60,8 @@ class Options:
         dry_run: print the plan, write nothing.
         rounds: of the latency, 0 for none.
         ray: address of a cluster, None for this process.
+        init: folder of a sweep on other data, with its weights: every training begins with those of the same model and
+            seed there. None for trainings from scratch.
     """
 
     data: str
@@ -80,6 +83,7 @@ class Options:
     dry_run: bool = False
     rounds: int = 5
     ray: str | None = None
+    init: Path | None = None
 
 
 def run_sweep(options: Options) -> int:
@@ -170,7 +174,28 @@ def _protocol(options: Options, entries: Sequence[ModelEntry], data: BenchmarkDa
         commit=commit(),
         command=shlex.join(sys.argv),
         models={e.name: e for e in entries},
+        initial=_initial(options, entries),
     )
+
+
+def _initial(options: Options, entries: Sequence[ModelEntry]) -> dict[str, Any]:
+    """Where trainings begin, as `records.Sweep` keeps it.
+
+    Raises:
+        FileNotFoundError: no sweep there.
+        ValueError: a row's family trains from scratch only.
+    """
+    if options.init is None:
+        return {}
+    unable = [e.name for e in entries if not getattr(family_of(e), "begins_with_weights", False)]
+    if unable:
+        raise ValueError(f"{', '.join(unable)}: of a family that trains from scratch only; leave it out, or --init.")
+    there = read_sweep(options.init)
+    if there.folds is not None:
+        raise ValueError(f"{options.init} has folds; expected a sweep with one training of a model and seed.")
+    known = {"dataset": there.dataset, "fingerprint": there.fingerprint}
+    folder = os.path.relpath(options.init, options.out)
+    return {"sweep": folder, **known, **{k: there.budget[k] for k in ("epochs", "imgsz")}}
 
 
 def _continue(folder: Path, sweep: Sweep, options: Options) -> Sweep:

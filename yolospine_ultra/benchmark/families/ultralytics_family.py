@@ -71,6 +71,7 @@ class UltralyticsFamily:
 
     extra = ""
     packages: tuple[str, ...] = ()
+    begins_with_weights = True
 
     def facade(self, source: str) -> Any:
         """The host's object for a model file or weights."""
@@ -100,7 +101,7 @@ class UltralyticsFamily:
             project=str(folder),
             name="train",
             exist_ok=True,
-            pretrained=False,
+            pretrained=str(budget.init) if budget.init else False,  # what fits: a last layer of other classes does not
             val=False,
             plots=False,
             patience=0,

@@ -16,7 +16,7 @@ from pathlib import Path
 from yolospine_ultra.benchmark.report.formats import Column, Table, Value, markdown, markdown_text
 from yolospine_ultra.benchmark.report.roles import Roles, assign_roles
 from yolospine_ultra.benchmark.report.source import Estimate, Results, read_results
-from yolospine_ultra.benchmark.report.statements import count, headline
+from yolospine_ultra.benchmark.report.statements import beginning, count, headline
 from yolospine_ultra.benchmark.report.tables import percent
 
 BLOCK = re.compile(
@@ -60,7 +60,8 @@ def readme_block(folder: Path, link: str) -> str:
     seeds = sorted({r.seed for r in results.records})
     about = (
         f"[{results.sweep.dataset}]({link}): {count(len(seeds), 'seed')}, {count(budget['epochs'], 'epoch')} at "
-        f"{budget['imgsz']} px from scratch, the same data and schedule for all. Mean ± sd over seeds (95% interval)."
+        f"{budget['imgsz']} px {beginning(results.sweep)}, the same data and schedule for all. Mean ± sd over seeds "
+        "(95% interval)."
     )
     parts = [about, headline(results, roles), markdown(main_table(results, roles)).rstrip()]
     if results.problems:

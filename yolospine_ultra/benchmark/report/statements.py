@@ -5,11 +5,20 @@ Written for this project. A claim is made only where the interval of a paired co
 
 from __future__ import annotations
 
+from yolospine_ultra.benchmark.records import Sweep
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Comparison, Results
 from yolospine_ultra.benchmark.report.tables import MAP
 
 FEW_BOXES = 20  # labelled boxes under which a class's average precision rests on a handful of cases
+
+
+def beginning(sweep: Sweep) -> str:
+    """With what weights the trainings of a sweep began, in words."""
+    if not sweep.initial:
+        return "from scratch"
+    first = sweep.initial
+    return f"from weights of {count(first['epochs'], 'epoch')} at {first['imgsz']} px on {first['dataset']}"
 
 
 def headline(results: Results, roles: Roles) -> str:
@@ -88,8 +97,8 @@ def not_supported(results: Results, roles: Roles) -> list[str]:
             "order the models otherwise."
         )
     made.append(
-        f"A budget of {count(budget['epochs'], 'epoch')} at {budget['imgsz']} px from scratch: longer training or "
-        "pre-trained weights may order them otherwise."
+        f"A budget of {count(budget['epochs'], 'epoch')} at {budget['imgsz']} px {beginning(results.sweep)}: longer "
+        "training or other weights to begin with may order them otherwise."
     )
     rare = _rare(results)
     if rare:
