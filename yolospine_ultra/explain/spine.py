@@ -1,0 +1,137 @@
+"""YOLOspine: the score of stage 1 at the anchor point of a proposal, and that of stage 2 in the proposal's region.
+
+Shape shorthand: A anchor points over all levels, K proposals, C classes, D channels of a region's features.
+
+Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains o + z_c, the logits of objectness and class: the logarithm of
+its score up to what normalises it, so that it does not saturate as the softmax does. Stage 2 explains MLDR's logit in
+the features that RoIAlign cuts out, 7 x 7 bins over the proposal and 7 x 7 over the wide region around it, each map put
+back where its bins lie. What reaches stage 2 otherwise, the mean of the image and the order of objects, is held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.utils.ops import xywh2xyxy
+
+from yolospine_ultra.explain.cam import Patch
+from yolospine_ultra.explain.model import (
+    MAX_FINDINGS,
+    STAGE1,
+    STAGE2,
+    Finding,
+    best_overlap,
+    gradients,
+    to_numpy,
+)
+from yolospine_ultra.explain.yolo import IOU, YoloModel, YoloScene
+from yolospine_ultra.nn.dde import DDEDetect
+from yolospine_ultra.nn.mldr import CONTEXT
+from yolospine_ultra.nn.spine_detect import SpineDetect
+from yolospine_ultra.postprocess.detections import select_detections
+
+SIGMA = 0.5  # of Soft-NMS, as in `predict`
+
+
+class SpineScene(YoloScene):
+    """What DDE, and MLDR where there is one, saw in one image.
+
+    Args:
+        head: of the model.
+        preds: raw predictions of stage 1, with the graph.
+        leaves, size: as in `YoloScene`.
+    """
+
+    def __init__(self, head: DDEDetect, preds: dict[str, Any], leaves: Sequence[Tensor], size: tuple[int, int]) -> None:
+        boxes = head._get_decode_boxes(preds)[0].T
+        grids = [tuple(f.shape[2:]) for f in preds["feats"]]
+        super().__init__(boxes, preds["obj"][0] + preds["cls"][0], leaves, grids, size, True)
+        self.head, self.preds = head, preds
+        self.proposals = head.propose(preds) if isinstance(head, SpineDetect) else None
+        self._regions: dict[bytes, tuple[Tensor, Tensor]] = {}
+
+    def found(self, conf: float) -> list[Finding]:
+        """See `Scene`: with Soft-NMS at its defaults."""
+        with torch.no_grad():
+            output = self.head.infer(self.preds)
+        limits = {"conf": conf, "iou": IOU, "max_det": MAX_FINDINGS}
+        (rows,), (columns,) = select_detections(output, **limits, suppression="gaussian", sigma=SIGMA)
+        places, regions = columns, [None] * len(columns)
+        if self.proposals is not None:
+            proposal = columns // self.head.nc
+            objectness = self.preds["obj"].detach()[0, 0].float().sigmoid()
+            places = objectness.topk(len(self.proposals[1][0])).indices[proposal]  # the order of `propose`
+            regions = list(to_numpy(self.proposals[0][0][proposal]))
+        return [
+            Finding(to_numpy(row[:4]).astype(float), int(row[5]), float(row[4]), int(place), region)
+            for row, place, region in zip(rows, places, regions, strict=True)
+        ]
+
+    def patches(self, finding: Finding, category: int, stage: str) -> list[Patch]:
+        """See `Scene`."""
+        if stage == STAGE1:
+            return super().patches(finding, category, stage)
+        crops, logits = self._region(finding.region)
+        (gradient,) = gradients(logits[category], [crops])
+        values, depth = to_numpy(crops)[0], crops.shape[1] // 2  # channels: the proposal's, then the wide region's
+        tight = finding.region.astype(float)
+        centre, half = (tight[:2] + tight[2:]) / 2, (tight[2:] - tight[:2]) / 2 * CONTEXT
+        wide = np.concatenate([centre - half, centre + half])
+        return [
+            Patch(values[:depth], gradient[0, :depth], tuple(tight)),
+            Patch(values[depth:], gradient[0, depth:], tuple(wide)),
+        ]
+
+    def _region(self, region: np.ndarray) -> tuple[Tensor, Tensor]:
+        """What RoIAlign cut out for a region, (1, 2D, 7, 7), as a leaf, and the logits (C,) that come of it."""
+        key = region.tobytes()
+        if key not in self._regions:
+            kept = []
+
+            def cut(_: Any, given: tuple[Tensor]) -> tuple[Tensor]:
+                kept.append(given[0].detach().requires_grad_())
+                return (kept[0],)
+
+            handle = self.head.mldr.region.register_forward_pre_hook(cut)
+            boxes = torch.as_tensor(region, device=self.boxes.device)[None]
+            index = torch.zeros(1, dtype=torch.long, device=boxes.device)
+            try:
+                with torch.enable_grad():
+                    logits, _ = self.head.refine(self.preds, boxes, index, self.proposals)
+            finally:
+                handle.remove()
+            self._regions[key] = kept[0], logits[0]
+        return self._regions[key]
+
+
+class SpineModel(YoloModel):
+    """A detector whose head is `DDEDetect`, or `SpineDetect` with its second stage."""
+
+    fit = "square"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """One, or two with MLDR."""
+        return (STAGE1, STAGE2) if isinstance(self.head, SpineDetect) else (STAGE1,)
+
+    def look(self, inputs: Tensor) -> SpineScene:
+        """See `ExplainedModel`."""
+        with self.leaves(self.head) as leaves:
+            preds = self.module(inputs)[1]
+        return SpineScene(self.head, preds, leaves, tuple(inputs.shape[2:]))
+
+    @torch.no_grad()
+    def scores(self, inputs: Tensor, finding: Finding) -> dict[str, Tensor]:
+        """See `ExplainedModel`: of stage 1 o softmax(z)_c, of stage 2 what the model predicts."""
+        output, preds = self.module(inputs)
+        outputs = {STAGE1: DDEDetect.infer(self.head, preds), STAGE2: output}
+        return {
+            stage: best_overlap(
+                xywh2xyxy(outputs[stage][:, :4].transpose(1, 2)), outputs[stage][:, 4 + finding.category], finding.box
+            )
+            for stage in self.stages
+        }
