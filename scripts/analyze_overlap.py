@@ -14,9 +14,9 @@ from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
-from yolospine_ultra.evaluate.overlap import PAIRINGS, TAU_ANAT, rules_by_class
-from yolospine_ultra.evaluate.overlap_plots import save_plots
-from yolospine_ultra.evaluate.overlap_report import default_rules, format_report, overlap_report, recall_report
+from yolospine_ultra.evaluate.overlap.pairs import PAIRINGS, TAU_ANAT, rules_by_class
+from yolospine_ultra.evaluate.overlap.plots import save_plots
+from yolospine_ultra.evaluate.overlap.report import default_rules, format_report, overlap_report, recall_report
 
 
 def rule(text: str) -> tuple[tuple[str, str], float]:

@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.calibration_plots import save_plots
-from yolospine_ultra.evaluate.calibration_report import PatientSet, Rules, calibration_report, format_report
+from yolospine_ultra.evaluate.calibration.plots import save_plots
+from yolospine_ultra.evaluate.calibration.report import PatientSet, Rules, calibration_report, format_report
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions

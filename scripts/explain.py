@@ -17,13 +17,13 @@ from pathlib import Path
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
+from yolospine_ultra.evaluate.images import read_folder, read_labelled
 from yolospine_ultra.evaluate.intervals import PATIENT
 from yolospine_ultra.explain.cam import METHODS, require_library
 from yolospine_ultra.explain.load import load_explained
 from yolospine_ultra.explain.plots import save_panel
 from yolospine_ultra.explain.report import explain_report, format_report, save_rows
 from yolospine_ultra.explain.study import SELECTIONS, Explained, Settings, explain_images
-from yolospine_ultra.robustness.images import read_folder, read_labelled
 
 
 def arguments() -> argparse.Namespace:

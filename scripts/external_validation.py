@@ -1,6 +1,6 @@
 """External validation of a model's predictions: agreement, sensitivity and specificity, FROC, operating points.
 
-Written for this project; the definitions stand in `yolospine_ultra.evaluate` (`external`, `rating`, `rates`, `froc`,
+Written for this project; the definitions stand in `evaluate.validation` (`external`, `rating`, `rates`, `froc`,
 `operating_points`). The dataset is only read. Example, thresholds from validation images, numbers from others:
 
     yolo val model=best.pt data=spider-lumbar.yaml data_root=DIR save_json=True
@@ -20,18 +20,18 @@ import numpy as np
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
-from yolospine_ultra.evaluate.external import external_report, format_external
-from yolospine_ultra.evaluate.external_plots import save_external
-from yolospine_ultra.evaluate.froc import Ranked, rank
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
-from yolospine_ultra.evaluate.operating_points import (
+from yolospine_ultra.evaluate.study import Study, read_study
+from yolospine_ultra.evaluate.validation.external import external_report, format_external
+from yolospine_ultra.evaluate.validation.froc import Ranked, rank
+from yolospine_ultra.evaluate.validation.operating_points import (
     Criterion,
     choose_thresholds,
     read_thresholds,
     write_thresholds,
 )
-from yolospine_ultra.evaluate.reader_files import read_seconds
-from yolospine_ultra.evaluate.study import Study, read_study
+from yolospine_ultra.evaluate.validation.plots import save_external
+from yolospine_ultra.evaluate.validation.reader_files import read_seconds
 
 
 def criterion(text: str) -> Criterion:

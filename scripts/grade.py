@@ -21,9 +21,9 @@ from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS, find_files
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset, read_predictions
-from yolospine_ultra.evaluate.levels import assign_levels
-from yolospine_ultra.evaluate.levels_report import format_levels, level_report
-from yolospine_ultra.evaluate.spine_profile import SpineProfile, profile_text, read_profile
+from yolospine_ultra.evaluate.levels.assign import assign_levels
+from yolospine_ultra.evaluate.levels.report import format_levels, level_report
+from yolospine_ultra.evaluate.levels.spine_profile import SpineProfile, profile_text, read_profile
 from yolospine_ultra.grading.apply import format_grades, grade_findings, image_files, t1_images
 from yolospine_ultra.grading.boxes import read_boxes
 from yolospine_ultra.grading.crops import plane_height

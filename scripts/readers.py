@@ -1,7 +1,7 @@
 """Readers beside a model: the same table for each, McNemar's test, non-inferiority, kappa between readers.
 
 Written for this project; the definitions and the form of the CSV (columns reader, image, class, and x1, y1, x2, y2 for
-boxes) stand in `yolospine_ultra.evaluate.readers` and `reader_files.read_readings`. The dataset is only read. Example:
+boxes) stand in `evaluate.validation.readers` and `reader_files.read_readings`. The dataset is only read. Example:
 `python scripts/readers.py other.yaml --split test --predictions predictions.json --readers readers.csv
 --thresholds chosen/thresholds.json --margin 0.05 --out readers`.
 """
@@ -16,13 +16,13 @@ import numpy as np
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
-from yolospine_ultra.evaluate.external_plots import save_readers
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
-from yolospine_ultra.evaluate.operating_points import read_thresholds
-from yolospine_ultra.evaluate.reader_files import read_readings, read_seconds
-from yolospine_ultra.evaluate.readers import MARGIN, reader_report
-from yolospine_ultra.evaluate.readers_report import format_readers
 from yolospine_ultra.evaluate.study import read_study
+from yolospine_ultra.evaluate.validation.operating_points import read_thresholds
+from yolospine_ultra.evaluate.validation.plots import save_readers
+from yolospine_ultra.evaluate.validation.reader_files import read_readings, read_seconds
+from yolospine_ultra.evaluate.validation.readers import MARGIN, reader_report
+from yolospine_ultra.evaluate.validation.readers_report import format_readers
 
 
 def arguments() -> argparse.Namespace:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from yolospine_ultra.benchmark.detectors import digest, load_detector, name_models
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.command import run_command, share
 from yolospine_ultra.evaluate.dataset_files import SPLITS
+from yolospine_ultra.evaluate.images import read_folder, read_image, read_labelled
 from yolospine_ultra.evaluate.intervals import PATIENT
 from yolospine_ultra.robustness.degrade import DEGRADATIONS, conditions
-from yolospine_ultra.robustness.detectors import digest, load_detector, name_models
-from yolospine_ultra.robustness.images import read_folder, read_image, read_labelled
 from yolospine_ultra.robustness.plots import save_plots
 from yolospine_ultra.robustness.report import format_report, robustness_report
 from yolospine_ultra.robustness.study import Cells, Settings, cell_key, run_study

@@ -14,7 +14,7 @@ from ultralytics import YOLO
 from yolospine_ultra.engine.calibration import select_calibrated, store_temperatures, wanted_temperatures
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.engine.validator import SpineValidator
-from yolospine_ultra.evaluate.calibration import scale_scores
+from yolospine_ultra.evaluate.calibration.error import scale_scores
 from yolospine_ultra.postprocess.detections import select_detections
 
 NAMES, T = ["class0", "class1", "class2"], [0.5, 1.5, 4.0]

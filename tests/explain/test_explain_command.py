@@ -18,6 +18,7 @@ pytest.importorskip("pytorch_grad_cam")
 from yolospine_ultra.benchmark.families.segmentation import FAMILY
 from yolospine_ultra.benchmark.families.weights import save_weights
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry
+from yolospine_ultra.evaluate.images import read_folder, read_labelled
 from yolospine_ultra.explain import load
 from yolospine_ultra.explain.load import load_explained, wrap
 from yolospine_ultra.explain.model import Finding
@@ -26,7 +27,6 @@ from yolospine_ultra.explain.rtdetr import RTDETRModel
 from yolospine_ultra.explain.spine import SpineModel
 from yolospine_ultra.explain.study import Settings, choose, explain_images
 from yolospine_ultra.explain.yolo import YoloModel
-from yolospine_ultra.robustness.images import read_folder, read_labelled
 
 SCRIPT = REPO / "scripts" / "explain.py"
 CLASSES = ["class0", "class1", "class2"]

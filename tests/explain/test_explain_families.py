@@ -54,7 +54,7 @@ def look(family):
 def test_maps_are_of_one_class_and_one_box(family):
     model, scene, found = look(family)
     first = found[0]
-    second = next(f for f in found if np.abs(f.box - first.box).max() > 4)
+    second = next(f for f in found if np.abs(f.box - first.box).max() > 2)
     for stage in model.stages:
         patches = {n: scene.patches(first, c, stage) for c, n in enumerate(NAMES)}
         elsewhere = scene.patches(second, first.category, stage)

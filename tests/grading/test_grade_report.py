@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, confusion_matrix
 
-from yolospine_ultra.evaluate.overlap import wilson
+from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.grading.grade_report import format_report, grade_report, quadratic_kappa
 
 ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V"}

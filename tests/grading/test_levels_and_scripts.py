@@ -11,7 +11,7 @@ from graded_sets import phantom_set, slip_set
 
 from yolospine_ultra.evaluate.dataset_files import find_files
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset
-from yolospine_ultra.evaluate.spine_profile import LEVELS, default_profile
+from yolospine_ultra.evaluate.levels.spine_profile import LEVELS, default_profile
 from yolospine_ultra.grading.apply import grade_findings, image_files, t1_images
 from yolospine_ultra.grading.boxes import read_boxes
 from yolospine_ultra.grading.hog_forest import fit_model

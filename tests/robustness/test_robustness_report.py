@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import REPO, write_dataset
 
+from yolospine_ultra.benchmark.detectors import load_detector, name_models
 from yolospine_ultra.engine.model import PluginDetectionModel
+from yolospine_ultra.evaluate.images import StudyImages
 from yolospine_ultra.robustness.degrade import conditions
-from yolospine_ultra.robustness.detectors import load_detector, name_models
-from yolospine_ultra.robustness.images import StudyImages
 from yolospine_ultra.robustness.plots import draw_degradations, save_plots
 from yolospine_ultra.robustness.report import format_report, robustness_report
 from yolospine_ultra.robustness.study import CLEAN, Cells, Settings

@@ -9,8 +9,8 @@ import pytest
 from conftest import write_dataset
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.images import read_folder, read_image, read_labelled
 from yolospine_ultra.robustness.degrade import Condition, conditions, degrade
-from yolospine_ultra.robustness.images import read_folder, read_image, read_labelled
 from yolospine_ultra.robustness.measure import image_quality
 from yolospine_ultra.robustness.study import CLEAN, Cells, Settings, cell_key, run_study
 

@@ -1,7 +1,7 @@
 """The one evaluation of every family: COCO average precision, and agreement of classes with background.
 
 Sources: COCO detection evaluation (Lin et al. 2014), 101 recall points, at most 100 detections an image and class, by
-faster-coco-eval; agreement as in `evaluate.agreement`, recall of pairs as in `evaluate.overlap`.
+faster-coco-eval; agreement as in `evaluate.validation.agreement`, recall of pairs as in `evaluate.overlap`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolospine_ultra.evaluate.agreement import IOU, agreement, confusion
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.froc import pool, rank
-from yolospine_ultra.evaluate.operating_points import Criterion, choose_threshold
-from yolospine_ultra.evaluate.overlap import PAPER_RULES, pair_recall, rules_by_class
+from yolospine_ultra.evaluate.overlap.pairs import PAPER_RULES, pair_recall, rules_by_class
+from yolospine_ultra.evaluate.validation.agreement import IOU, agreement, confusion
+from yolospine_ultra.evaluate.validation.froc import pool, rank
+from yolospine_ultra.evaluate.validation.operating_points import Criterion, choose_threshold
 
 ONE_SITE = 0.5  # least IoU of two labels that mean one site
 # false boxes an image, of all classes together, that every detector is given when recall of pairs is compared: at one

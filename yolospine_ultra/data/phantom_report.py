@@ -18,7 +18,7 @@ import numpy as np
 
 from yolospine_ultra.data.phantom import CLASS_NAMES
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.overlap import (
+from yolospine_ultra.evaluate.overlap.pairs import (
     PAPER_RULES,
     PAPER_TABLE,
     find_pairs,

@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from yolospine_ultra.evaluate.overlap import wilson
+from scipy.stats import binomtest
 
 LEVEL = 0.95
 RESAMPLES = 2000
 _SAME = 1e-9  # values of resamples closer than this are equal but for rounding
 PATIENT = r"^([^_]+)"  # the part of a file's stem before the first underscore
+
+
+def wilson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson (1927) score interval of a share, by scipy; (NaN, NaN) without trials."""
+    if not trials:
+        return float("nan"), float("nan")
+    interval = binomtest(hits, trials).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def patients_of(names: Sequence[str], pattern: str = PATIENT) -> list[str]:

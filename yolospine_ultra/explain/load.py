@@ -16,6 +16,7 @@ from torch import nn
 from ultralytics.nn.modules import OBB, Detect, RTDETRDecoder
 from ultralytics.utils.checks import check_imgsz
 
+from yolospine_ultra.benchmark.detectors import load_detector
 from yolospine_ultra.benchmark.families.segmentation import FAMILY, SegmentationDetector
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry
 from yolospine_ultra.explain.model import ExplainedModel
@@ -24,7 +25,6 @@ from yolospine_ultra.explain.segmentation import SegmentationModel
 from yolospine_ultra.explain.spine import SpineModel
 from yolospine_ultra.explain.yolo import YoloModel
 from yolospine_ultra.nn.dde import DDEDetect
-from yolospine_ultra.robustness.detectors import load_detector
 
 IMGSZ = 640  # of a model that does not say
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.evaluate.images import StudyImages
 from yolospine_ultra.evaluate.intervals import or_none, percentile_interval, resample_weights
 from yolospine_ultra.evaluate.text import bounds, number, table
 from yolospine_ultra.explain.faithfulness import SHARES
@@ -23,7 +24,6 @@ from yolospine_ultra.explain.finding import RANDOM
 from yolospine_ultra.explain.model import ExplainedModel
 from yolospine_ultra.explain.sanity import SURVIVES
 from yolospine_ultra.explain.study import Row, Settings
-from yolospine_ultra.robustness.images import StudyImages
 
 MEASURES = ("energy", "box_share", "hit", "deletion", "insertion", "class_difference")
 

@@ -16,13 +16,13 @@ import numpy as np
 from ultralytics.utils import TQDM
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.images import StudyImages, read_image
 from yolospine_ultra.evaluate.matching import match_by_class
 from yolospine_ultra.explain.cam import METHODS, require_library
 from yolospine_ultra.explain.finding import MapRecord, box_share, explain_finding
 from yolospine_ultra.explain.frame import Frame
 from yolospine_ultra.explain.model import ExplainedModel, Finding
 from yolospine_ultra.explain.sanity import cascade
-from yolospine_ultra.robustness.images import StudyImages, read_image
 
 SELECTIONS = ("best", "all", "matched")
 Row = dict[str, Any]

@@ -15,8 +15,8 @@ import numpy as np
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.dataset_files import find_files
 from yolospine_ultra.evaluate.findings import ImageFindings, Reporter, log_problem
-from yolospine_ultra.evaluate.levels import DISC_CLASSES, assign_levels
-from yolospine_ultra.evaluate.spine_curve import find_places
+from yolospine_ultra.evaluate.levels.assign import DISC_CLASSES, assign_levels
+from yolospine_ultra.evaluate.levels.spine_curve import find_places
 from yolospine_ultra.grading.boxes import read_boxes
 from yolospine_ultra.grading.crops import plane_height
 from yolospine_ultra.grading.hog_forest import GradeModel

@@ -14,7 +14,7 @@ import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import share
-from yolospine_ultra.evaluate.levels import DISC_CLASSES
+from yolospine_ultra.evaluate.levels.assign import DISC_CLASSES
 from yolospine_ultra.evaluate.matching import iou_matrix
 from yolospine_ultra.grading import meyerding, pfirrmann
 from yolospine_ultra.grading.boxes import GradedBoxes

@@ -16,9 +16,9 @@ import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import draw_patients, percentile_interval
-from yolospine_ultra.evaluate.levels import DISC_CLASSES, assign_levels
+from yolospine_ultra.evaluate.levels.assign import DISC_CLASSES, assign_levels
+from yolospine_ultra.evaluate.levels.spine_profile import SpineProfile, measure_profile
 from yolospine_ultra.evaluate.matching import iou_matrix
-from yolospine_ultra.evaluate.spine_profile import SpineProfile, measure_profile
 from yolospine_ultra.evaluate.text import bounds, number, table
 from yolospine_ultra.grading.boxes import GradedBoxes
 from yolospine_ultra.grading.crops import plane_height

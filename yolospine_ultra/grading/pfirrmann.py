@@ -15,7 +15,7 @@ import numpy as np
 
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.findings import Reporter, log_problem
-from yolospine_ultra.evaluate.levels import DISC_CLASSES
+from yolospine_ultra.evaluate.levels.assign import DISC_CLASSES
 from yolospine_ultra.grading.boxes import GradedBoxes, read_boxes
 from yolospine_ultra.grading.crops import crop, read_plane
 from yolospine_ultra.grading.hog_forest import Features, hog_features

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from yolospine_ultra.evaluate.spine_profile import box_centres
+from yolospine_ultra.evaluate.levels.spine_profile import box_centres
 from yolospine_ultra.grading.crops import cut
 
 NAMES = (

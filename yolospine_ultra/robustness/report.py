@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yolospine_ultra.evaluate.images import StudyImages
 from yolospine_ultra.evaluate.text import bounds, number, table
 from yolospine_ultra.robustness.degrade import DEGRADATIONS, Condition
-from yolospine_ultra.robustness.images import StudyImages
 from yolospine_ultra.robustness.measure import IOU, LEAST_DROP, corruption_errors, relative_corruption_errors
 from yolospine_ultra.robustness.study import CLEAN, Cell, Cells, Settings
 

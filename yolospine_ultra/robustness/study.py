@@ -29,9 +29,9 @@ from yolospine_ultra import __version__
 from yolospine_ultra.benchmark.family import Detector
 from yolospine_ultra.benchmark.records import write_json
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.images import StudyImages, read_image
 from yolospine_ultra.evaluate.intervals import or_none, resample_weights
 from yolospine_ultra.robustness.degrade import Condition, degrade
-from yolospine_ultra.robustness.images import StudyImages, read_image
 from yolospine_ultra.robustness.measure import Precision, agreement, drop, image_quality, precision
 
 CLEAN = "clean"

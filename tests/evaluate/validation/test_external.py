@@ -11,12 +11,12 @@ from conftest import REPO
 from matplotlib.figure import Figure
 from rating_cases import image, random_pair
 
-from yolospine_ultra.evaluate.external import external_report, format_external
-from yolospine_ultra.evaluate.external_plots import draw_confusion, save_external
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset
-from yolospine_ultra.evaluate.froc import rank
 from yolospine_ultra.evaluate.intervals import patients_of
 from yolospine_ultra.evaluate.study import leave_out, read_study
+from yolospine_ultra.evaluate.validation.external import external_report, format_external
+from yolospine_ultra.evaluate.validation.froc import rank
+from yolospine_ultra.evaluate.validation.plots import draw_confusion, save_external
 
 SCRIPT = REPO / "scripts" / "external_validation.py"
 SITE, FAR, AWAY = (0, 0, 10, 10), (50, 50, 60, 60), (80, 80, 90, 90)

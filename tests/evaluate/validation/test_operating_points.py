@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rating_cases import image, rated
 
-from yolospine_ultra.evaluate.agreement import confusions
-from yolospine_ultra.evaluate.froc import rank
-from yolospine_ultra.evaluate.operating_points import (
+from yolospine_ultra.evaluate.validation.agreement import confusions
+from yolospine_ultra.evaluate.validation.froc import rank
+from yolospine_ultra.evaluate.validation.operating_points import (
     Criterion,
     apply_thresholds,
     choose_threshold,

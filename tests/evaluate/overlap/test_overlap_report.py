@@ -10,9 +10,9 @@ import pytest
 from conftest import REPO, run, write_dataset
 
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset, read_predictions
-from yolospine_ultra.evaluate.overlap import PAPER_TABLE, find_pairs
-from yolospine_ultra.evaluate.overlap_plots import save_plots
-from yolospine_ultra.evaluate.overlap_report import default_rules, format_report, overlap_report, recall_report
+from yolospine_ultra.evaluate.overlap.pairs import PAPER_TABLE, find_pairs
+from yolospine_ultra.evaluate.overlap.plots import save_plots
+from yolospine_ultra.evaluate.overlap.report import default_rules, format_report, overlap_report, recall_report
 
 SCRIPT = REPO / "scripts" / "analyze_overlap.py"
 PAPER = ["DDD", "IVDn", "SS", "SP", "LDB", "TDB"]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.evaluate.matching import match_by_class
-from yolospine_ultra.evaluate.overlap import (
+from yolospine_ultra.evaluate.overlap.pairs import (
     PAPER_RULES,
     PAPER_TABLE,
     PairRecall,
@@ -22,7 +23,6 @@ from yolospine_ultra.evaluate.overlap import (
     pair_recall,
     pairs_kept,
     rules_by_class,
-    wilson,
 )
 
 A, B, C = 0, 1, 2

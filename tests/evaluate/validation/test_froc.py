@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from rating_cases import image, rated
 from sklearn.metrics import roc_curve
 
-from yolospine_ultra.evaluate.froc import RATES, drawn_sensitivity, froc_curve, froc_report, pool, rank
 from yolospine_ultra.evaluate.intervals import draw_patients
 from yolospine_ultra.evaluate.matching import match_by_class
+from yolospine_ultra.evaluate.validation.froc import RATES, drawn_sensitivity, froc_curve, froc_report, pool, rank
 
 SITE, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
 # two labels in two images; at .9 one is found, at .6 there is a false one, at .5 another, and the second is found

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from yolospine_ultra.evaluate.agreement import IOU
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.froc import Ranked, froc_report
 from yolospine_ultra.evaluate.intervals import draw_patients
-from yolospine_ultra.evaluate.operating_points import apply_thresholds
-from yolospine_ultra.evaluate.rating import format_rating, rate_findings, rating_table
 from yolospine_ultra.evaluate.text import bounds, number, table
+from yolospine_ultra.evaluate.validation.agreement import IOU
+from yolospine_ultra.evaluate.validation.froc import Ranked, froc_report
+from yolospine_ultra.evaluate.validation.operating_points import apply_thresholds
+from yolospine_ultra.evaluate.validation.rating import format_rating, rate_findings, rating_table
 
 
 def external_report(

@@ -17,7 +17,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sk_log_loss
 
-from yolospine_ultra.evaluate.calibration import (
+from yolospine_ultra.evaluate.calibration.error import (
     LIMITS,
     Judged,
     bin_of,
@@ -30,8 +30,8 @@ from yolospine_ultra.evaluate.calibration import (
     log_loss,
     scale_scores,
 )
-from yolospine_ultra.evaluate.calibration_plots import save_plots
-from yolospine_ultra.evaluate.calibration_report import PatientSet, Rules, calibration_report, format_report
+from yolospine_ultra.evaluate.calibration.plots import save_plots
+from yolospine_ultra.evaluate.calibration.report import PatientSet, Rules, calibration_report, format_report
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 SCRIPT = REPO / "scripts" / "calibrate.py"

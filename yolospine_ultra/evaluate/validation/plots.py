@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from yolospine_ultra.data.atomic import AtomicPath
-from yolospine_ultra.evaluate.rates import AVERAGES, KINDS
-from yolospine_ultra.evaluate.rating import LEVELS, average_label
-from yolospine_ultra.evaluate.reader_files import MODEL
+from yolospine_ultra.evaluate.validation.rates import AVERAGES, KINDS
+from yolospine_ultra.evaluate.validation.rating import LEVELS, average_label
+from yolospine_ultra.evaluate.validation.reader_files import MODEL
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 _LARGE = 16  # classes; a matrix of more has no room for numbers

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.sparse.csgraph import connected_components
 
+from yolospine_ultra.evaluate.levels.spine_profile import box_centres
 from yolospine_ultra.evaluate.matching import iou_matrix
-from yolospine_ultra.evaluate.spine_profile import box_centres
 
 SAME_IOU = 0.5
 _NARROWEST_STEP = 0.6  # of a disc's width; 5% of the training patients of spider-lumbar have less, at T11/T12

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.levels import SpineLevels
-from yolospine_ultra.evaluate.spine_profile import LEVELS
+from yolospine_ultra.evaluate.levels.assign import SpineLevels
+from yolospine_ultra.evaluate.levels.spine_profile import LEVELS
 
 _SURE = 0.9  # support below which the text says that the numbering may be off; no probability, see `SpineLevels`
 

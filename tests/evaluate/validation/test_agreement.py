@@ -12,7 +12,14 @@ from rating_cases import image, plain_iou, rated
 from sklearn import metrics as sk
 
 from yolospine_ultra.benchmark import metrics
-from yolospine_ultra.evaluate.agreement import SCORES, agreement, agreements, class_scores, confusion, confusions
+from yolospine_ultra.evaluate.validation.agreement import (
+    SCORES,
+    agreement,
+    agreements,
+    class_scores,
+    confusion,
+    confusions,
+)
 
 SITE = (0, 0, 10, 10)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from yolospine_ultra.evaluate.external import format_levels, format_seconds
-from yolospine_ultra.evaluate.rates import AVERAGES, KINDS
-from yolospine_ultra.evaluate.rating import LEVELS, average_label, format_rating
-from yolospine_ultra.evaluate.reader_files import MODEL
 from yolospine_ultra.evaluate.text import bounds, number, table
+from yolospine_ultra.evaluate.validation.external import format_levels, format_seconds
+from yolospine_ultra.evaluate.validation.rates import AVERAGES, KINDS
+from yolospine_ultra.evaluate.validation.rating import LEVELS, average_label, format_rating
+from yolospine_ultra.evaluate.validation.reader_files import MODEL
 
 _TESTS = {
     "findings": "labels found",

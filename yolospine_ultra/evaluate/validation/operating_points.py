@@ -22,7 +22,7 @@ import numpy as np
 
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.froc import Ranked
+from yolospine_ultra.evaluate.validation.froc import Ranked
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
@@ -273,14 +272,6 @@ class PairRecall:
     def __add__(self, other: PairRecall) -> PairRecall:
         """Counts of both together."""
         return PairRecall(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-def wilson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson (1927) score interval of a share, by scipy; (NaN, NaN) without trials."""
-    if not trials:
-        return float("nan"), float("nan")
-    interval = binomtest(hits, trials).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def pair_recall(

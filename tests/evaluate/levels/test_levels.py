@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from yolospine_ultra.evaluate import levels as levels_module
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.levels import assign_levels
-from yolospine_ultra.evaluate.levels_report import format_levels, level_report
-from yolospine_ultra.evaluate.spine_curve import find_places, fit_curve
-from yolospine_ultra.evaluate.spine_profile import (
+from yolospine_ultra.evaluate.levels import assign as levels_module
+from yolospine_ultra.evaluate.levels.assign import assign_levels
+from yolospine_ultra.evaluate.levels.report import format_levels, level_report
+from yolospine_ultra.evaluate.levels.spine_curve import find_places, fit_curve
+from yolospine_ultra.evaluate.levels.spine_profile import (
     CUES,
     LEVELS,
     box_centres,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from yolospine_ultra.evaluate.calibration import (
+from yolospine_ultra.evaluate.calibration.error import (
     BINS,
     LEAST_BOXES,
     LIMITS,
@@ -29,8 +29,7 @@ from yolospine_ultra.evaluate.calibration import (
     scale_scores,
 )
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import RESAMPLES, draw_patients, or_none, percentile_interval
-from yolospine_ultra.evaluate.overlap import wilson
+from yolospine_ultra.evaluate.intervals import RESAMPLES, draw_patients, or_none, percentile_interval, wilson
 from yolospine_ultra.evaluate.text import bounds, number, table
 
 ALL = "all"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from rating_cases import image, random_pair
 from scipy.stats import binom
 
-from yolospine_ultra.evaluate.external_plots import save_readers
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import draw_patients, patients_of
-from yolospine_ultra.evaluate.rates import count_images, presence
-from yolospine_ultra.evaluate.reader_files import Reading
-from yolospine_ultra.evaluate.readers import LEAST_PATIENTS, kappa, mcnemar, reader_report
-from yolospine_ultra.evaluate.readers_report import format_readers
+from yolospine_ultra.evaluate.validation.plots import save_readers
+from yolospine_ultra.evaluate.validation.rates import count_images, presence
+from yolospine_ultra.evaluate.validation.reader_files import Reading
+from yolospine_ultra.evaluate.validation.readers import LEAST_PATIENTS, kappa, mcnemar, reader_report
+from yolospine_ultra.evaluate.validation.readers_report import format_readers
 
 SCRIPT = REPO / "scripts" / "readers.py"
 NAMES = ["x", "y", "z"]

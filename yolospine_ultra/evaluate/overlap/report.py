@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.evaluate.matching import found_places
-from yolospine_ultra.evaluate.overlap import (
+from yolospine_ultra.evaluate.overlap.pairs import (
     PAPER_RULES,
     PAPER_TABLE,
     TAU_ANAT,
@@ -25,7 +26,6 @@ from yolospine_ultra.evaluate.overlap import (
     find_pairs,
     pair_recall,
     pair_statistics,
-    wilson,
 )
 from yolospine_ultra.evaluate.text import number, table
 

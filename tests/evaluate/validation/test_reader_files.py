@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rating_cases import image
 
-from yolospine_ultra.evaluate.reader_files import read_readings, read_seconds
+from yolospine_ultra.evaluate.validation.reader_files import read_readings, read_seconds
 
 IMAGES = [image(name=n) for n in ("val/1_a.png", "val/1_b.png", "val/2_a.png")]
 NAMES = ["x", "y"]

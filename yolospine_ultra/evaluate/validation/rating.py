@@ -11,11 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from yolospine_ultra.evaluate.agreement import SCORES, agreement, agreements, class_scores, confusions
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import or_none, percentile_interval
-from yolospine_ultra.evaluate.rates import AVERAGES, KINDS, Counts, count_boxes, count_images, presence, rate_table
 from yolospine_ultra.evaluate.text import bounds, number, table
+from yolospine_ultra.evaluate.validation.agreement import SCORES, agreement, agreements, class_scores, confusions
+from yolospine_ultra.evaluate.validation.rates import (
+    AVERAGES,
+    KINDS,
+    Counts,
+    count_boxes,
+    count_images,
+    presence,
+    rate_table,
+)
 
 LEVELS = {"box_level": "Boxes, one class against the rest", "image_level": "Images, class present or not"}
 

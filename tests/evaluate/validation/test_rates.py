@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from rating_cases import image, rated
 from sklearn.metrics import multilabel_confusion_matrix
 
-from yolospine_ultra.evaluate.agreement import confusions
 from yolospine_ultra.evaluate.intervals import (
     RESAMPLES,
     draw_patients,
@@ -17,7 +16,8 @@ from yolospine_ultra.evaluate.intervals import (
     percentile_interval,
     share,
 )
-from yolospine_ultra.evaluate.rates import KINDS, count_boxes, count_images, presence, rate_table
+from yolospine_ultra.evaluate.validation.agreement import confusions
+from yolospine_ultra.evaluate.validation.rates import KINDS, count_boxes, count_images, presence, rate_table
 
 NAMES = ["x", "y", "z"]
 # rows: x with 6 labels (4 right, 1 called y, 1 missed), y with 4 (3 right, 1 missed), z with none; 2 + 1 + 1 false

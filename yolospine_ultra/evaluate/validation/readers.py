@@ -27,15 +27,15 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
-from yolospine_ultra.evaluate.agreement import IOU
-from yolospine_ultra.evaluate.external import missing_labels
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import draw_patients, or_none, percentile_interval
 from yolospine_ultra.evaluate.matching import match_by_class
-from yolospine_ultra.evaluate.operating_points import apply_thresholds
-from yolospine_ultra.evaluate.rates import AVERAGES, KINDS, Counts, count_images, presence
-from yolospine_ultra.evaluate.rating import Rating, rate_findings, rating_table
-from yolospine_ultra.evaluate.reader_files import MODEL, Reading
+from yolospine_ultra.evaluate.validation.agreement import IOU
+from yolospine_ultra.evaluate.validation.external import missing_labels
+from yolospine_ultra.evaluate.validation.operating_points import apply_thresholds
+from yolospine_ultra.evaluate.validation.rates import AVERAGES, KINDS, Counts, count_images, presence
+from yolospine_ultra.evaluate.validation.rating import Rating, rate_findings, rating_table
+from yolospine_ultra.evaluate.validation.reader_files import MODEL, Reading
 
 MARGIN = 0.05
 LEAST_PATIENTS = 10

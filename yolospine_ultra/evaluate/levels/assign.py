@@ -29,8 +29,8 @@ from itertools import combinations
 import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.spine_curve import find_places, fit_curve, typical_width
-from yolospine_ultra.evaluate.spine_profile import LEVELS, SpineProfile, box_centres, default_profile, lean
+from yolospine_ultra.evaluate.levels.spine_curve import find_places, fit_curve, typical_width
+from yolospine_ultra.evaluate.levels.spine_profile import LEVELS, SpineProfile, box_centres, default_profile, lean
 
 DISC_CLASSES = ("DDD", "IVDn", "LDB", "TDB", "IVD")  # boxes drawn around the disc
 BESIDE_DISC_CLASSES = ("SS", "SP")  # boxes of a level that are not the disc's

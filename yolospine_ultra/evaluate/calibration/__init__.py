@@ -1,0 +1,1 @@
+"""Whether a score means what it says, and temperatures that make it so."""

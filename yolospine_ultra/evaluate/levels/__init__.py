@@ -1,0 +1,1 @@
+"""The disc level of a finding, by a numbering along the spine."""
