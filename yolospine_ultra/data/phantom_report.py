@@ -18,13 +18,13 @@ import numpy as np
 
 from yolospine_ultra.data.phantom import CLASS_NAMES
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.evaluate.overlap.pairs import (
     PAPER_RULES,
     PAPER_TABLE,
     find_pairs,
     pair_statistics,
     rules_by_class,
-    wilson,
 )
 
 PAPER_IMAGES = 1038
