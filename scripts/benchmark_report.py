@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from yolospine_ultra.benchmark.remeasure import measure_again
+from yolospine_ultra.benchmark.measure import measure_again
 from yolospine_ultra.benchmark.report.write import write_report
 
 

@@ -17,20 +17,12 @@ from pathlib import Path
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.calibration.plots import save_plots
 from yolospine_ultra.evaluate.calibration.report import PatientSet, Rules, calibration_report, format_report
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import run_command, share, whole_from
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
 
 RULES = Rules()
-
-
-def count(text: str) -> int:
-    """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return value
 
 
 def arguments() -> argparse.Namespace:
@@ -48,10 +40,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--patient", default=PATIENT, help=f"expression for the patient in a file's stem ({PATIENT})")
     parser.add_argument("--iou", type=share, default=RULES.iou, help=f"of a right detection (default {RULES.iou})")
     parser.add_argument("--conf", type=share, default=RULES.conf, help=f"least score that counts ({RULES.conf})")
-    parser.add_argument("--bins", type=count, default=RULES.bins, help=f"of the score (default {RULES.bins})")
-    parser.add_argument("--folds", type=count, default=RULES.folds, help=f"of patients (default {RULES.folds})")
+    parser.add_argument("--bins", type=whole_from(1), default=RULES.bins, help=f"of the score (default {RULES.bins})")
+    parser.add_argument("--folds", type=whole_from(1), default=RULES.folds, help=f"of patients (default {RULES.folds})")
     parser.add_argument(
-        "--least", type=count, default=RULES.least, help=f"boxes of a class with its own temperature ({RULES.least})"
+        "--least",
+        type=whole_from(1),
+        default=RULES.least,
+        help=f"boxes of a class with its own temperature ({RULES.least})",
     )
     parser.add_argument("--weights", type=Path, help="checkpoint to put the temperatures in; it is rewritten")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")

@@ -18,6 +18,7 @@ import torch
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER
 
+from yolospine_ultra.benchmark.families.torch_family import one_device
 from yolospine_ultra.benchmark.growth import Series, draw_growth, grow_batch, grow_proposals, grow_side, grow_tokens
 from yolospine_ultra.data.atomic import AtomicPath
 
@@ -60,8 +61,7 @@ def main() -> int:
 
 def measure(names: list[str], imgsz: int, rounds: int, device: str) -> list[Series]:
     """Every series of the models."""
-    where = "cpu" if device == "cpu" else f"cuda:{device}"
-    models = {n: YOLO(f"{n}.yaml").model.fuse(verbose=False).eval().to(where) for n in names}
+    models = {n: YOLO(f"{n}.yaml").model.fuse(verbose=False).eval().to(one_device(device)) for n in names}
     return [
         *grow_side(models, SIDES, rounds, device),
         *grow_batch(models, BATCHES, imgsz, rounds, device),

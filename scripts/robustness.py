@@ -17,7 +17,7 @@ import numpy as np
 
 from yolospine_ultra.benchmark.detectors import digest, load_detector, name_models
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import run_command, share, whole_from
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.images import read_folder, read_image, read_labelled
 from yolospine_ultra.evaluate.intervals import PATIENT
@@ -25,14 +25,6 @@ from yolospine_ultra.robustness.degrade import DEGRADATIONS, conditions
 from yolospine_ultra.robustness.plots import save_plots
 from yolospine_ultra.robustness.report import format_report, robustness_report
 from yolospine_ultra.robustness.study import Cells, Settings, cell_key, run_study
-
-
-def whole(text: str) -> int:
-    """A whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 0")
-    return value
 
 
 def arguments() -> argparse.Namespace:
@@ -49,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--types", nargs="+", choices=tuple(DEGRADATIONS), help="(default: all)")
     parser.add_argument("--imgsz", type=int, help="input size, pixels (default: what each model was trained with)")
     parser.add_argument("--device", default="cpu", help="(default cpu)")
-    parser.add_argument("--seed", type=whole, default=0, help="of degradations and bootstrap (default 0)")
+    parser.add_argument("--seed", type=whole_from(0), default=0, help="of degradations and bootstrap (default 0)")
     parser.add_argument("--conf", type=share, default=0.25, help="least score, but for mAP (default 0.25)")
     parser.add_argument("--credit", default="", help="line below the slices in the picture, such as their source")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")

@@ -10,6 +10,7 @@ from detections import make_findings
 from test_records import make_sweep
 
 from yolospine_ultra.benchmark import summary
+from yolospine_ultra.benchmark.measure import measure_again
 from yolospine_ultra.benchmark.metrics import agreement, evaluate
 from yolospine_ultra.benchmark.records import (
     DONE,
@@ -25,7 +26,6 @@ from yolospine_ultra.benchmark.records import (
     write_sweep,
     write_truth,
 )
-from yolospine_ultra.benchmark.remeasure import measure_again
 from yolospine_ultra.benchmark.summary import write_tables
 from yolospine_ultra.evaluate.findings import ImageFindings
 

@@ -29,7 +29,7 @@ from yolospine_ultra.benchmark import timing
 from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view
 from yolospine_ultra.benchmark.environment import commit, environment, versions
 from yolospine_ultra.benchmark.family import Budget, CellData, Detector, Family, ModelEntry
-from yolospine_ultra.benchmark.metrics import Evaluation, evaluate
+from yolospine_ultra.benchmark.measure import measure_cell
 from yolospine_ultra.benchmark.plan import Job, share_trainings
 from yolospine_ultra.benchmark.records import (
     DONE,
@@ -45,7 +45,7 @@ from yolospine_ultra.benchmark.records import (
     write_record,
 )
 from yolospine_ultra.benchmark.zoo import family_of
-from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
+from yolospine_ultra.evaluate.findings import ImageFindings
 
 OTHER_ENVIRONMENT = 3  # exit status: the cell does not belong into this sweep
 MOST = 300  # findings an image
@@ -230,9 +230,8 @@ def _evaluate_row(
     predict = time.perf_counter() - before
     memory = {"predict_rss": timing.peak_rss(), "predict_cuda": timing.cuda_peak(budget.device)}
     named = [ImageFindings(t.name, f.boxes, f.classes, f.scores) for t, f in zip(truth, found, strict=True)]
-    file = write_predictions(folder, name, named, ids)
-    names = [sweep.names[i] for i in sorted(sweep.names)]
-    measured: Evaluation = evaluate(truth, read_predictions(file, truth, len(names)), names, sweep.conf)
+    write_predictions(folder, name, named, ids)
+    measured = measure_cell(folder, sweep, name, truth)
     spent = {"train": training.seconds, "epoch": training.seconds / budget.epochs, "predict": predict}
     record = Record(
         cell=name,

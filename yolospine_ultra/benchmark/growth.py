@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from yolospine_ultra.benchmark.families.torch_family import one_device
 from yolospine_ultra.benchmark.timing import interleaved_latency, timer_for
 from yolospine_ultra.nn.area_attention import AreaAttention
 from yolospine_ultra.nn.spine_detect import SpineDetect
@@ -55,7 +56,7 @@ class Series:
 
 def grow_side(models: Mapping[str, torch.nn.Module], sides: Sequence[int], rounds: int, device: str) -> list[Series]:
     """One image of each side in pixels, multiples of 32, by each model."""
-    images = {s: torch.rand(1, 3, s, s, device=_torch_device(device)) for s in sides}
+    images = {s: torch.rand(1, 3, s, s, device=one_device(device)) for s in sides}
     calls = {(n, s): (lambda m=m, x=images[s]: m(x)) for n, m in models.items() for s in sides}
     return _time("side of the image, pixels", calls, rounds, device)
 
@@ -64,7 +65,7 @@ def grow_batch(
     models: Mapping[str, torch.nn.Module], batches: Sequence[int], side: int, rounds: int, device: str
 ) -> list[Series]:
     """Batches of images of one side by each model; the time is that of the batch."""
-    images = {b: torch.rand(b, 3, side, side, device=_torch_device(device)) for b in batches}
+    images = {b: torch.rand(b, 3, side, side, device=one_device(device)) for b in batches}
     calls = {(n, b): (lambda m=m, x=images[b]: m(x)) for n, m in models.items() for b in batches}
     return _time("images in the batch", calls, rounds, device)
 
@@ -80,7 +81,7 @@ def grow_proposals(
     head = model.model[-1]
     if not isinstance(head, SpineDetect):
         raise ValueError(f"the model's head is {type(head).__name__}; expected SpineDetect, which has proposals.")
-    image = torch.rand(1, 3, side, side, device=_torch_device(device))
+    image = torch.rand(1, 3, side, side, device=one_device(device))
     preds = _raw(model, image)
 
     def whole(k: int) -> object:
@@ -103,7 +104,7 @@ def grow_tokens(tokens: Sequence[int], rounds: int, device: str) -> list[Series]
     calls = {}
     for n in tokens:
         side = round(n**0.5)
-        x = torch.rand(1, DIM, side, side, device=_torch_device(device))
+        x = torch.rand(1, DIM, side, side, device=one_device(device))
         for name, area in ((f"strips of {STRIP}", max(1, side * side // STRIP)), ("one strip", 1)):
             operator = AreaAttention(DIM, HEADS, area).eval().to(x.device)
             calls[name, side * side] = lambda a=operator, x=x: a(x)
@@ -150,8 +151,3 @@ def _raw(model: torch.nn.Module, image: torch.Tensor) -> dict:
     """Raw predictions of stage 1: what the head gives beside its output."""
     with torch.inference_mode():
         return model(image)[1]
-
-
-def _torch_device(device: str) -> torch.device:
-    """A device as torch names it."""
-    return torch.device("cpu" if device == "cpu" else f"cuda:{device}")

@@ -75,6 +75,11 @@ class Sweep:
     format: int = FORMAT
     initial: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def class_names(self) -> list[str]:
+        """Class names in the order of their indices."""
+        return [self.names[i] for i in sorted(self.names)]
+
     def differences(self, other: Sweep) -> list[str]:
         """What keeps cells of `other` out of this sweep, each as "key: this, not that"."""
         ours, theirs = self._identity(), other._identity()

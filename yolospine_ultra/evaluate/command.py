@@ -26,6 +26,18 @@ def share(text: str) -> float:
     return value
 
 
+def whole_from(least: int) -> Callable[[str], int]:
+    """For argparse: whole numbers from `least`."""
+
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least}")
+        return value
+
+    return whole
+
+
 def run_command(study: Callable[[list[Problem]], tuple[dict[str, Any], str]], out: Path | None, as_json: bool) -> int:
     """Run a study, write its report, print it.
 

@@ -23,7 +23,7 @@ _SAME = 1e-9  # values of resamples closer than this are equal but for rounding
 PATIENT = r"^([^_]+)"  # the part of a file's stem before the first underscore
 
 
-def wilson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(hits: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson (1927) score interval of a share, by scipy; (NaN, NaN) without trials."""
     if not trials:
         return float("nan"), float("nan")

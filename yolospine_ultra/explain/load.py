@@ -18,6 +18,7 @@ from ultralytics.utils.checks import check_imgsz
 
 from yolospine_ultra.benchmark.detectors import load_detector
 from yolospine_ultra.benchmark.families.segmentation import FAMILY, SegmentationDetector
+from yolospine_ultra.benchmark.families.torch_family import one_device
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry
 from yolospine_ultra.explain.model import ExplainedModel
 from yolospine_ultra.explain.rtdetr import RTDETRModel
@@ -86,7 +87,7 @@ def load_explained(
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there; expected weights of a detector.")
     saved = _segmentation(file)
-    named = {"device": f"cuda:{device}" if device.isdecimal() else device, "layer": layer}
+    named = {"device": str(one_device(device)), "layer": layer}
     if saved is not None:
         return _load_segmentation(file, saved, imgsz, classes, nms_free, named)
     facade = load_detector(file, device, imgsz, classes).facade

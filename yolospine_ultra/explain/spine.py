@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from ultralytics.utils.ops import xywh2xyxy
 
+from yolospine_ultra.autoload.arguments import ARGUMENTS
 from yolospine_ultra.explain.cam import Patch
 from yolospine_ultra.explain.model import (
     MAX_FINDINGS,
@@ -33,8 +34,6 @@ from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import CONTEXT
 from yolospine_ultra.nn.spine_detect import SpineDetect
 from yolospine_ultra.postprocess.detections import select_detections
-
-SIGMA = 0.5  # of Soft-NMS, as in `predict`
 
 
 class SpineScene(YoloScene):
@@ -59,7 +58,9 @@ class SpineScene(YoloScene):
         with torch.no_grad():
             output = self.head.infer(self.preds)
         limits = {"conf": conf, "iou": IOU, "max_det": MAX_FINDINGS}
-        (rows,), (columns,) = select_detections(output, **limits, suppression="gaussian", sigma=SIGMA)
+        (rows,), (columns,) = select_detections(
+            output, **limits, suppression=ARGUMENTS["suppression"], sigma=ARGUMENTS["soft_sigma"]
+        )
         places, regions = columns, [None] * len(columns)
         if self.proposals is not None:
             proposal = columns // self.head.nc

@@ -65,7 +65,7 @@ def overlap_report(
         names: class names.
         rules: tau_spatial by pair of class indices.
         tau_anat: least A of compatible classes.
-        pairing: which boxes co-occur, a name in `overlap.PAIRINGS`.
+        pairing: which boxes co-occur, a name in `pairs.PAIRINGS`.
 
     Returns:
         A dictionary that JSON can hold, pairs named "A+B": `images`; `labels` (count a class); `pairing`, `tau_anat`;
@@ -109,7 +109,7 @@ def recall_report(
     tau_anat: float = TAU_ANAT,
     pairing: str = "touching",
 ) -> dict[str, Any]:
-    """Analyse predictions; arguments as in `overlap.pair_recall`.
+    """Analyse predictions; arguments as in `pairs.pair_recall`.
 
     Returns:
         A dictionary that JSON can hold: `iou`, `conf`, `images_without_prediction`; `places`, how many boxes of ground
