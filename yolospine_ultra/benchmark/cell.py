@@ -104,7 +104,7 @@ def initial_weights(folder: Path, sweep: Sweep, job: Job) -> Path:
     """
     there, own = Path(os.path.normpath(folder / sweep.initial["sweep"])), sweep.models[job.models[0]]
     # rows share a training, whose folder has the name of any of them
-    same = [m for m, e in read_sweep(there).models.items() if share_trainings([own, e])[1:] == []]
+    same = [m for m, e in read_sweep(there).models.items() if len(share_trainings([own, e])) == 1]
     for model in same:
         training = read_training(there / "work" / cell_name(model, job.seed, None))
         if training is not None:
