@@ -31,7 +31,7 @@ def test_every_series_has_its_sizes(model):
     made += growth.grow_tokens((144, 576), 1, "cpu")
     assert [(s.name, s.sizes) for s in made] == [
         ("a", (64, 96)), ("b", (64, 96)), ("a", (1, 2)), ("whole network", (10, 20)), ("stage 2 alone", (10, 20)),
-        ("strips of 144", (144, 576)), ("one strip", (144, 576)),
+        ("strips of 400", (144, 576)), ("one strip", (144, 576)),
     ]  # fmt: skip
     assert all(q1 <= t <= q3 for s in made for q1, t, q3 in zip(s.q1_ms, s.ms, s.q3_ms, strict=True))
     panels = growth.draw_growth(made).axes

@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from yolospine_ultra.benchmark.families.torch_family import one_device
 from yolospine_ultra.benchmark.timing import interleaved_latency, timer_for
-from yolospine_ultra.nn.area_attention import AreaAttention
+from yolospine_ultra.nn.area_attention import STRIP, AreaAttention
 from yolospine_ultra.nn.spine_detect import SpineDetect
 
-STRIP, DIM, HEADS = 144, 64, 2  # tokens a strip and width of the attention: P4 of n scale at 384 px, in 4 strips
+DIM, HEADS = 64, 2  # width of the attention: P3 of n scale
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def grow_proposals(
 
 
 def grow_tokens(tokens: Sequence[int], rounds: int, device: str) -> list[Series]:
-    """Area Attention on square maps of each number of tokens, in strips of `STRIP` tokens, and in one strip."""
+    """Area Attention on square maps of each number of tokens, in strips of the model's length, and in one strip."""
     calls = {}
     for n in tokens:
         side = round(n**0.5)
         x = torch.rand(1, DIM, side, side, device=one_device(device))
-        for name, area in ((f"strips of {STRIP}", max(1, side * side // STRIP)), ("one strip", 1)):
-            operator = AreaAttention(DIM, HEADS, area).eval().to(x.device)
+        for name, strip in ((f"strips of {STRIP}", STRIP), ("one strip", side * side)):
+            operator = AreaAttention(DIM, HEADS, strip).eval().to(x.device)
             calls[name, side * side] = lambda a=operator, x=x: a(x)
     return _time("tokens of the map", calls, rounds, device)
 

@@ -1,11 +1,12 @@
 """Area Attention (A2): multi-head attention inside horizontal strips of the map.
 
 Source: YOLOv12 (Tian et al. 2025, arXiv 2502.12524), section 3.2, and its position perceiver, a depth-wise convolution
-of the values. The map's H x W tokens, row by row, are cut in `area` strips of equal length, so that the cost of the
-attention is (H W)^2 / area instead of (H W)^2, linear in the map where the strip length is fixed. Deviation: maps whose
-token count is not a multiple of `area` are padded with masked tokens instead of being refused, and both branches of a
-layer start at zero (Goyal et al. 2017, arXiv 1706.02677, section 5.1) where YOLOv12 scales a block by 0.01: what an
-untrained attention adds to the map drowns it, and a training from scratch loses its first epochs.
+of the values. The map's H x W tokens, row by row, are cut in strips, and a token attends to its own strip. Deviations:
+YOLOv12 cuts every map in four, which leaves the cost (H W)^2 / 4, quadratic in the map; here a strip has at most `STRIP`
+tokens, those of a quarter of YOLOv12's map at 640 px, and the cost is linear. Maps that do not divide are padded with
+masked tokens instead of being refused. Both branches of a layer start at zero (Goyal et al. 2017, arXiv 1706.02677,
+section 5.1) where YOLOv12 scales a block by 0.01: what an untrained attention adds to the map drowns it, and a training
+from scratch loses its first epochs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ultralytics.nn.modules import Conv
 from yolospine_ultra.registry import register_block
 
 HEAD_DIM = 32  # channels a head, as in YOLOv12
+STRIP = 400  # tokens: (640 / 16)^2 / 4
 
 
 class AreaAttention(nn.Module):
@@ -26,14 +28,14 @@ class AreaAttention(nn.Module):
     Args:
         dim: channels, a multiple of `heads`.
         heads: attention heads.
-        area: strips the map is cut into.
+        strip: most tokens of a strip. The map is cut in as few strips as that allows, all of one length.
     """
 
-    def __init__(self, dim: int, heads: int, area: int = 4) -> None:
+    def __init__(self, dim: int, heads: int, strip: int = STRIP) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"AreaAttention: {dim} channels cannot be split into {heads} heads of equal width.")
-        self.heads, self.area = heads, area
+        self.heads, self.strip = heads, strip
         self.qkv = Conv(dim, 3 * dim, 1, act=False)
         self.position = Conv(dim, dim, 7, g=dim, act=False)
         self.proj = Conv(dim, dim, 1, act=False)
@@ -42,30 +44,30 @@ class AreaAttention(nn.Module):
         """Attend inside each strip, add the position of the values, project."""
         b, c, h, w = x.shape
         n = h * w
+        strips = (n + self.strip - 1) // self.strip
+        length = (n + strips - 1) // strips
+        padded = strips * length
         qkv = self.qkv(x)
         v_map = qkv[:, 2 * c :]
         tokens = qkv.flatten(2)
-        pad = -n % self.area
-        if pad:
-            tokens = F.pad(tokens, (0, pad))
-        strip = (n + pad) // self.area
-        # (B, 3, heads, dim/heads, area, strip) -> three of (B, area, heads, strip, dim/heads)
-        q, k, v = tokens.view(b, 3, self.heads, c // self.heads, self.area, strip).permute(1, 0, 4, 2, 5, 3)
         mask = None
-        if pad:  # padded tokens are never attended to; a strip of padding alone attends to itself, and is cut off
-            real = (torch.arange(n + pad, device=x.device) < n).view(self.area, 1, 1, strip)
-            mask = real | ~real.any(-1, keepdim=True)
+        # a traced graph may be run at other sizes than it was traced at, so it always has these steps
+        if padded != n or torch.jit.is_tracing():
+            tokens = F.pad(tokens, (0, padded - n))
+            mask = (torch.arange(padded, device=x.device) < n).view(strips, 1, 1, length)
+        # (B, 3, heads, dim/heads, strips, length) -> three of (B, strips, heads, length, dim/heads)
+        q, k, v = tokens.view(b, 3, self.heads, c // self.heads, strips, length).permute(1, 0, 4, 2, 5, 3)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        y = y.permute(0, 2, 4, 1, 3).reshape(b, c, n + pad)[..., :n].reshape(b, c, h, w)
+        y = y.permute(0, 2, 4, 1, 3).reshape(b, c, padded)[..., :n].reshape(b, c, h, w)
         return self.proj(y + self.position(v_map))
 
 
 class A2Layer(nn.Module):
     """Area Attention and a two-layer perceptron, both residual, (B, dim, H, W) -> (B, dim, H, W)."""
 
-    def __init__(self, dim: int, heads: int, area: int, mlp_ratio: float) -> None:
+    def __init__(self, dim: int, heads: int, strip: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.attention = AreaAttention(dim, heads, area)
+        self.attention = AreaAttention(dim, heads, strip)
         self.mlp = nn.Sequential(Conv(dim, int(dim * mlp_ratio), 1), Conv(int(dim * mlp_ratio), dim, 1, act=False))
         for branch in (self.attention.proj, self.mlp[1]):
             nn.init.zeros_(branch.bn.weight)
@@ -84,15 +86,15 @@ class A2(nn.Module):
         c1: input channels.
         c2: output channels; where c1 differs a 1 x 1 convolution comes first.
         n: attention layers.
-        area: strips the map is cut into.
+        strip: most tokens of a strip.
         mlp_ratio: hidden width of the perceptron relative to `c2`; YOLOv12 uses 1.2 to 2.
     """
 
-    def __init__(self, c1: int, c2: int, n: int = 1, area: int = 4, mlp_ratio: float = 1.5) -> None:
+    def __init__(self, c1: int, c2: int, n: int = 1, strip: int = STRIP, mlp_ratio: float = 1.5) -> None:
         super().__init__()
         heads = max(c2 // HEAD_DIM, 1)
         self.stem = nn.Identity() if c1 == c2 else Conv(c1, c2, 1)
-        self.layers = nn.Sequential(*(A2Layer(c2, heads, area, mlp_ratio) for _ in range(n)))
+        self.layers = nn.Sequential(*(A2Layer(c2, heads, strip, mlp_ratio) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Project where needed, then attend `n` times."""
