@@ -24,8 +24,8 @@ from yolospine_ultra.data.augment import class_table, extra_indices
 from yolospine_ultra.data.augment.grid import grid_panels, save_grid
 from yolospine_ultra.data.checks import resolve_data
 from yolospine_ultra.data.dataset import build_dataset
-from yolospine_ultra.data.phantom import CLASS_NAMES
-from yolospine_ultra.data.phantom_dataset import write_dataset
+from yolospine_ultra.data.phantom.dataset import write_dataset
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES
 from yolospine_ultra.data.scans import read_view, scan_kind
 from yolospine_ultra.plugin import register
 

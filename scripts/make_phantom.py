@@ -1,4 +1,4 @@
-"""Write a spine-phantom dataset from the command line; a thin front of `yolospine_ultra.data.phantom_dataset`.
+"""Write a spine-phantom dataset from the command line; a thin front of `yolospine_ultra.data.phantom.dataset`.
 
 Written for this project. Example: `python scripts/make_phantom.py --images 400 --seed 0 --out datasets/spine-phantom`.
 """
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from yolospine_ultra.data.phantom_dataset import write_dataset
+from yolospine_ultra.data.phantom.dataset import write_dataset
 
 
 def main() -> int:

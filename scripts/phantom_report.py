@@ -1,4 +1,4 @@
-"""Print a spine phantom beside the paper's tables; a thin front of `yolospine_ultra.data.phantom_report`.
+"""Print a spine phantom beside the paper's tables; a thin front of `yolospine_ultra.data.phantom.report`.
 
 Written for this project. Example: `python scripts/phantom_report.py datasets/spine-phantom`, or with `--json`.
 """
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from yolospine_ultra.data.phantom_report import compare
+from yolospine_ultra.data.phantom.report import compare
 
 
 def main() -> int:

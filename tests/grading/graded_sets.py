@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom_dataset import write_dataset
+from yolospine_ultra.data.phantom.dataset import write_dataset
 
 NAMES = ["DDD", "IVDn", "SS", "SP", "LDB", "TDB"]
 

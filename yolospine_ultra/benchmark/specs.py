@@ -26,7 +26,7 @@ from yolospine_ultra.benchmark.environment import environment
 from yolospine_ultra.benchmark.family import Budget, CellData, Detector, ModelEntry
 from yolospine_ultra.benchmark.timing import Latency, interleaved_latency, timer_for
 from yolospine_ultra.benchmark.zoo import family_of, missing
-from yolospine_ultra.data.phantom import generate_slice, sample_patient
+from yolospine_ultra.data.phantom.slices import generate_slice, sample_patient
 
 # the models of the paper's cost table, and ours at its scale
 PAPER_MODELS = (

@@ -1,1 +1,1 @@
-"""Datasets: the phantom, checks before training, atomic files."""
+"""Datasets: from files to training samples, with checks on the way, and files that are never half-written."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolospine_ultra.data.phantom import CLASS_NAMES, SP, meyerding_grade
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES, SP, meyerding_grade
 from yolospine_ultra.evaluate.dataset_files import find_files
 from yolospine_ultra.evaluate.findings import Reporter, log_problem
 from yolospine_ultra.grading.boxes import GradedBoxes, read_boxes

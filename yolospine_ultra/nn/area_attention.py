@@ -2,11 +2,11 @@
 
 Source: YOLOv12 (Tian et al. 2025, arXiv 2502.12524), section 3.2, and its position perceiver, a depth-wise convolution
 of the values. The map's H x W tokens, row by row, are cut in strips, and a token attends to its own strip. Deviations:
-YOLOv12 cuts every map in four, which leaves the cost (H W)^2 / 4, quadratic in the map; here a strip has at most `STRIP`
-tokens, those of a quarter of YOLOv12's map at 640 px, and the cost is linear. Maps that do not divide are padded with
-masked tokens instead of being refused. Both branches of a layer start at zero (Goyal et al. 2017, arXiv 1706.02677,
-section 5.1) where YOLOv12 scales a block by 0.01: what an untrained attention adds to the map drowns it, and a training
-from scratch loses its first epochs.
+YOLOv12 cuts every map in four, which leaves the cost quadratic in the map; here a strip has at most `STRIP` tokens, as
+many as YOLOv12's at 640 px, and the cost is linear. Maps that do not divide are padded with masked tokens instead of
+being refused. Both branches of a layer start at zero (Goyal et al. 2017, arXiv 1706.02677, section 5.1) where YOLOv12
+scales a block by 0.01: what an untrained attention adds to the map drowns it, and a training from scratch loses its
+first epochs.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_phantom_agrees_with_its_table_of_annotations(tmp_path):
     import csv
     from collections import defaultdict
 
-    from yolospine_ultra.data.phantom_dataset import write_dataset as write_phantom
+    from yolospine_ultra.data.phantom.dataset import write_dataset as write_phantom
 
     made = write_phantom(tmp_path / "phantom", images=16, seed=3, size=192, progress=False)
     images, names = read_dataset("spine-phantom.yaml", "all", made["path"])

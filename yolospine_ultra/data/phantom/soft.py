@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom_anatomy import Anatomy, round_corners
-from yolospine_ultra.data.phantom_canvas import Canvas, ellipse
+from yolospine_ultra.data.phantom.anatomy import Anatomy, round_corners
+from yolospine_ultra.data.phantom.canvas import Canvas, ellipse
 
 
 class SoftPainter:

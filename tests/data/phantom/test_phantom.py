@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolospine_ultra.data.phantom import (
+from yolospine_ultra.data.phantom.anatomy import build_anatomy
+from yolospine_ultra.data.phantom.canvas import Frame
+from yolospine_ultra.data.phantom.dataset import plan_patients
+from yolospine_ultra.data.phantom.patient import BULGE_MM, RANKS, SLIP_MM, STENOSIS_FRACTION, THORACIC_LEVELS
+from yolospine_ultra.data.phantom.slices import (
     DDD,
     IVDN,
     LDB,
@@ -21,11 +25,7 @@ from yolospine_ultra.data.phantom import (
     read_findings,
     sample_patient,
 )
-from yolospine_ultra.data.phantom_anatomy import build_anatomy
-from yolospine_ultra.data.phantom_canvas import Frame
-from yolospine_ultra.data.phantom_dataset import plan_patients
-from yolospine_ultra.data.phantom_patient import BULGE_MM, RANKS, SLIP_MM, STENOSIS_FRACTION, THORACIC_LEVELS
-from yolospine_ultra.data.phantom_tissue import SEQUENCES
+from yolospine_ultra.data.phantom.tissue import SEQUENCES
 
 
 def patients(count, start=0):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from conftest import run
 
-from yolospine_ultra.data.phantom import CLASS_NAMES, read_findings
-from yolospine_ultra.data.phantom_anatomy import build_anatomy
-from yolospine_ultra.data.phantom_canvas import Frame
-from yolospine_ultra.data.phantom_dataset import plan_patients
-from yolospine_ultra.data.phantom_export import COLUMNS, csv_row
-from yolospine_ultra.data.phantom_report import Row, compare
+from yolospine_ultra.data.phantom.anatomy import build_anatomy
+from yolospine_ultra.data.phantom.canvas import Frame
+from yolospine_ultra.data.phantom.dataset import plan_patients
+from yolospine_ultra.data.phantom.export import COLUMNS, csv_row
+from yolospine_ultra.data.phantom.report import Row, compare
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES, read_findings
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "phantom_report.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "phantom_report.py"
 
 
 def write_annotations(folder, images, seed):

@@ -3,7 +3,7 @@
     images/{train,val}/*.png      8-bit grey slices
     labels/{train,val}/*.txt      YOLO boxes
     masks/{train,val}/*.png       anatomy as labels, numbered as in SPIDER (`PhantomSlice.mask`)
-    instances_{train,val}.json    COCO: outlines, levels and grades of the findings (`phantom_export`)
+    instances_{train,val}.json    COCO: outlines, levels and grades of the findings (`export`)
     annotations.csv               a row a finding
 
 Written for this project. Every patient draws from a random stream of its own, so the bytes on disk depend on the seed
@@ -32,9 +32,9 @@ import numpy as np
 from joblib import Parallel, delayed
 from ultralytics.utils import TQDM
 
-from yolospine_ultra.data.phantom import CLASS_NAMES, Patient, generate_slice, sample_patient
-from yolospine_ultra.data.phantom_export import COLUMNS, coco_dataset, coco_instance, csv_row, label_line
-from yolospine_ultra.data.phantom_patient import RANKS, SHARED_RANKS
+from yolospine_ultra.data.phantom.export import COLUMNS, coco_dataset, coco_instance, csv_row, label_line
+from yolospine_ultra.data.phantom.patient import RANKS, SHARED_RANKS
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES, Patient, generate_slice, sample_patient
 
 SPLITS = ("train", "val")
 # Steps of severity, slip, age, number of slices: irrational, and the golden ratio, the most even, for the rarest event.

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom import CLASS_NAMES, Finding
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES, Finding
 
 COLUMNS = (
     *("image", "split", "patient", "sequence", "offset_mm", "mm_per_px", "level", "class"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom_anatomy import Anatomy
+from yolospine_ultra.data.phantom.anatomy import Anatomy
 
 _SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
 _TILE = 288  # side of the patient's noise, from which all textures are cut

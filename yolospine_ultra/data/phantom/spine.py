@@ -1,16 +1,16 @@
 """The spine of the phantom in grey: bones, discs, the canal with its fluid, cord, roots and ligaments.
 
-Written for this project. Shapes come from `phantom_anatomy` as they are, so that labels and pixels agree.
+Written for this project. Shapes come from `anatomy` as they are, so that labels and pixels agree.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from yolospine_ultra.data.phantom_anatomy import Anatomy, Body, Disc
-from yolospine_ultra.data.phantom_canvas import Canvas, ellipse
-from yolospine_ultra.data.phantom_patient import BULGE_MM
-from yolospine_ultra.data.phantom_tissue import nucleus
+from yolospine_ultra.data.phantom.anatomy import Anatomy, Body, Disc
+from yolospine_ultra.data.phantom.canvas import Canvas, ellipse
+from yolospine_ultra.data.phantom.patient import BULGE_MM
+from yolospine_ultra.data.phantom.tissue import nucleus
 
 
 class SpinePainter:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from ultralytics.utils import YAML
 
-from yolospine_ultra.data import phantom_dataset
 from yolospine_ultra.data.coco import coco_to_yolo, read_coco
-from yolospine_ultra.data.phantom import CLASS_NAMES, LEVELS, read_findings
-from yolospine_ultra.data.phantom_anatomy import build_anatomy
-from yolospine_ultra.data.phantom_canvas import Frame
-from yolospine_ultra.data.phantom_dataset import plan_patients, split_patients, write_dataset
+from yolospine_ultra.data.phantom import dataset as phantom_dataset
+from yolospine_ultra.data.phantom.anatomy import build_anatomy
+from yolospine_ultra.data.phantom.canvas import Frame
+from yolospine_ultra.data.phantom.dataset import plan_patients, split_patients, write_dataset
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES, LEVELS, read_findings
 
-CFG = Path(__file__).parents[2] / "cfg" / "datasets" / "spine-phantom.yaml"
+CFG = Path(__file__).parents[3] / "cfg" / "datasets" / "spine-phantom.yaml"
 
 
 def folder_bytes(folder):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolospine_ultra.data.phantom import CLASS_NAMES
+from yolospine_ultra.data.phantom.slices import CLASS_NAMES
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.evaluate.overlap.pairs import (
@@ -135,7 +135,7 @@ def compare(folder: str | Path, seed: int = 0) -> Report:
     """Compare a written spine phantom with the paper's tables.
 
     Args:
-        folder: made by `phantom_dataset.write_dataset`; its `annotations.csv` is read.
+        folder: made by `dataset.write_dataset`; its `annotations.csv` is read.
         seed: of the bootstrap.
 
     Raises:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom_anatomy import Anatomy
-from yolospine_ultra.data.phantom_canvas import Canvas, Frame, Textures
-from yolospine_ultra.data.phantom_soft import SoftPainter
-from yolospine_ultra.data.phantom_spine import SpinePainter
-from yolospine_ultra.data.phantom_tissue import SEQUENCES, brightness
+from yolospine_ultra.data.phantom.anatomy import Anatomy
+from yolospine_ultra.data.phantom.canvas import Canvas, Frame, Textures
+from yolospine_ultra.data.phantom.soft import SoftPainter
+from yolospine_ultra.data.phantom.spine import SpinePainter
+from yolospine_ultra.data.phantom.tissue import SEQUENCES, brightness
 
 __all__ = ("SEQUENCES", "render")
 

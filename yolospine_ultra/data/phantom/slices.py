@@ -1,7 +1,7 @@
 """One slice of the spine phantom: a drawn patient in, a grey picture and its labelled findings out.
 
-Written for this project. The disease states deform the anatomy (`phantom_anatomy`), this file reads every box off the
-deformed shapes, and `phantom_render` gives the same shapes their grey values; a box can therefore never disagree with
+Written for this project. The disease states deform the anatomy (`anatomy`), this file reads every box off the
+deformed shapes, and `render` gives the same shapes their grey values; a box can therefore never disagree with
 what is seen. Classes: 0 DDD, 1 IVDn, 2 SS, 3 SP, 4 LDB, 5 TDB.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from yolospine_ultra.data.phantom_anatomy import Anatomy, Disc, build_anatomy
-from yolospine_ultra.data.phantom_patient import (
+from yolospine_ultra.data.phantom.anatomy import Anatomy, Disc, build_anatomy
+from yolospine_ultra.data.phantom.patient import (
     BULGE_MM,
     LEVELS,
     SLIP_MM,
@@ -22,7 +22,7 @@ from yolospine_ultra.data.phantom_patient import (
     Patient,
     sample_patient,
 )
-from yolospine_ultra.data.phantom_render import SEQUENCES, Frame, render
+from yolospine_ultra.data.phantom.render import SEQUENCES, Frame, render
 
 __all__ = (
     "CLASS_NAMES",
@@ -43,7 +43,7 @@ DDD, IVDN, SS, SP, LDB, TDB = range(6)
 
 # How far the boxes reach. Annotators draw a little outside the structure, a stenosis from the rims of the bodies that
 # crowd it and over the stretch in which the sac is narrowed, a slip over the larger part of both bodies; within that,
-# the numbers were tuned until the overlaps of the boxes follow the paper's table (`phantom_report`).
+# the numbers were tuned until the overlaps of the boxes follow the paper's table (`report`).
 _MARGIN_MM = 2.5
 _STENOSIS_FRONT_MM = 4.2
 _STENOSIS_SHARE = 0.08  # of the loss of depth at the level

@@ -1,9 +1,9 @@
 """Who lies in the scanner: one made-up patient of the spine phantom, with a disease state for every disc.
 
 Written for this project. Body sizes are round textbook values for adults (mm), scaled per patient. The chances of the
-disorders were tuned until the labels read off the anatomy follow the paper's tables (`phantom_report`). Every severity
+disorders were tuned until the labels read off the anatomy follow the paper's tables (`report`). Every severity
 is continuous through the threshold of its label, so that boundary cases exist as they do among patients. Nothing here
-knows about pixels: `phantom_anatomy` turns a patient into shapes.
+knows about pixels: `anatomy` turns a patient into shapes.
 """
 
 from __future__ import annotations

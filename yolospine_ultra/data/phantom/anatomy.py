@@ -1,7 +1,7 @@
 """The shapes of one mid-sagittal slice of the spine phantom: bodies, discs, canal, all in millimetres.
 
 Written for this project from general anatomy. The spine is stacked on the sacrum from below; the disease states of
-`phantom_patient` deform it (thinner disc, bulge, slip, narrowed canal) and whatever is asked afterwards - boxes as well
+`patient` deform it (thinner disc, bulge, slip, narrowed canal) and whatever is asked afterwards - boxes as well
 as pixels - is read off the deformed shapes. Axes: x to the back (right in the image), y to the feet (down).
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolospine_ultra.data.phantom_patient import LEVELS, DiscState, Patient
+from yolospine_ultra.data.phantom.patient import LEVELS, DiscState, Patient
 
 # name, height, depth of the lower and of the upper end-plate (mm), wedge (degrees, positive opens to the front),
 # then the disc below: height (mm), wedge (degrees). T9 and T10 only fill the image above the last labelled disc.
@@ -353,7 +353,7 @@ def build_anatomy(patient: Patient, offset_mm: float = 0.0) -> Anatomy:
     """Build the shapes of the slice `offset_mm` beside the midline.
 
     Args:
-        patient: from `phantom_patient.sample_patient`.
+        patient: from `patient.sample_patient`.
         offset_mm: distance from the mid-sagittal plane, -8 to 8 mm; bulges and canal shrink slightly with it.
 
     Returns:
