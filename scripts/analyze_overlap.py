@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import fraction, run_command
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
 from yolospine_ultra.evaluate.overlap.pairs import PAIRINGS, TAU_ANAT, rules_by_class
@@ -25,7 +25,7 @@ def rule(text: str) -> tuple[tuple[str, str], float]:
     first, _, second = pair.partition("+")
     if not first or not second:
         raise argparse.ArgumentTypeError(f"{text}: expected CLASS+CLASS=TAU, such as SS+LDB=0.18")
-    return (first, second), share(tau)
+    return (first, second), fraction(tau)
 
 
 def arguments() -> argparse.Namespace:
@@ -36,11 +36,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, help="folder in place of the YAML's path")
     parser.add_argument("--predictions", type=Path, help="COCO detection JSON, as `yolo val save_json=True` writes it")
     parser.add_argument("--first-category", type=int, default=1, help="its category_id of class 0 (default 1)")
-    parser.add_argument("--iou", type=share, default=0.5, help="least IoU of a found finding (default 0.5)")
-    parser.add_argument("--conf", type=share, default=0.25, help="least score of a prediction (default 0.25)")
+    parser.add_argument("--iou", type=fraction, default=0.5, help="least IoU of a found finding (default 0.5)")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="least score of a prediction (default 0.25)")
     parser.add_argument(
         "--tau",
-        type=share,
+        type=fraction,
         help="tau_spatial of every two classes (default: the paper's rules for its classes, otherwise 0.15)",
     )
     parser.add_argument(
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
         help="tau_spatial of two classes, CLASS+CLASS=TAU; may be repeated, then only these",
     )
     parser.add_argument(
-        "--tau-anat", type=share, default=TAU_ANAT, help=f"least A of compatible classes (default {TAU_ANAT})"
+        "--tau-anat", type=fraction, default=TAU_ANAT, help=f"least A of compatible classes (default {TAU_ANAT})"
     )
     parser.add_argument(
         "--pairing", choices=tuple(PAIRINGS), default="touching", help="which boxes co-occur (default touching)"

@@ -17,7 +17,7 @@ from pathlib import Path
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.evaluate.calibration.plots import save_plots
 from yolospine_ultra.evaluate.calibration.report import PatientSet, Rules, calibration_report, format_report
-from yolospine_ultra.evaluate.command import run_command, share, whole_from
+from yolospine_ultra.evaluate.command import fraction, run_command, whole_from
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.findings import read_dataset, read_predictions
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
@@ -38,8 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--held-out-split", choices=(*SPLITS, "all"), default="test", help="(default test)")
     parser.add_argument("--first-category", type=int, default=1, help="category_id of class 0 (default 1)")
     parser.add_argument("--patient", default=PATIENT, help=f"expression for the patient in a file's stem ({PATIENT})")
-    parser.add_argument("--iou", type=share, default=RULES.iou, help=f"of a right detection (default {RULES.iou})")
-    parser.add_argument("--conf", type=share, default=RULES.conf, help=f"least score that counts ({RULES.conf})")
+    parser.add_argument("--iou", type=fraction, default=RULES.iou, help=f"of a right detection (default {RULES.iou})")
+    parser.add_argument("--conf", type=fraction, default=RULES.conf, help=f"least score that counts ({RULES.conf})")
     parser.add_argument("--bins", type=whole_from(1), default=RULES.bins, help=f"of the score (default {RULES.bins})")
     parser.add_argument("--folds", type=whole_from(1), default=RULES.folds, help=f"of patients (default {RULES.folds})")
     parser.add_argument(

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import fraction, run_command
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.images import read_folder, read_labelled
 from yolospine_ultra.evaluate.intervals import PATIENT
@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
         help="best prediction of each class in an image, all, or those matched with a label (default best)",
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="classes to explain (default: all)")
-    parser.add_argument("--conf", type=share, default=0.25, help="least score (default 0.25)")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="least score (default 0.25)")
     parser.add_argument(
         "--layer", metavar="NAME", help="module explained at stage 1, as model.16 (default: what the head reads)"
     )
@@ -52,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, help="input size, pixels (default: what the model was trained with)")
     parser.add_argument(
         "--curves",
-        type=share,
+        type=fraction,
         default=1.0,
         help="share of findings with deletion and insertion, the slow part (default 1)",
     )

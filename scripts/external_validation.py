@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import fraction, run_command
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
 from yolospine_ultra.evaluate.study import Study, read_study
@@ -52,8 +52,8 @@ def arguments() -> argparse.Namespace:
         "--predictions", type=Path, required=True, help="COCO detection JSON, as `yolo val save_json=True` writes it"
     )
     parser.add_argument("--first-category", type=int, default=1, help="its category_id of class 0 (default 1)")
-    parser.add_argument("--iou", type=share, default=0.5, help="least IoU of a match (default 0.5)")
-    parser.add_argument("--conf", type=share, default=0.25, help="least score of a prediction (default 0.25)")
+    parser.add_argument("--iou", type=fraction, default=0.5, help="least IoU of a match (default 0.5)")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="least score of a prediction (default 0.25)")
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--thresholds", type=Path, help="least score of each class, as --choose-thresholds wrote it")
     points.add_argument(

@@ -18,7 +18,7 @@ from typing import Any
 
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import fraction, run_command
 from yolospine_ultra.evaluate.dataset_files import SPLITS, find_files
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset, read_predictions
 from yolospine_ultra.evaluate.levels.assign import assign_levels
@@ -58,10 +58,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="model that fit wrote; of levels a spine_profile.csv (optional)")
     parser.add_argument("--predictions", type=Path, help="COCO detection JSON, as `yolo val save_json=True` writes it")
     parser.add_argument("--first-category", type=int, default=1, help="its category_id of class 0 (default 1)")
-    parser.add_argument("--conf", type=share, default=0.25, help="least score of a prediction (default 0.25)")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="least score of a prediction (default 0.25)")
     defaults = ", ".join(f"{g.name} {g.minimum}" for g in GRADINGS.values())
     parser.add_argument(
-        "--minimum", type=share, help=f"least probability of a grade that is given (default: {defaults})"
+        "--minimum", type=fraction, help=f"least probability of a grade that is given (default: {defaults})"
     )
     parser.add_argument("--features", nargs="+", choices=("hog", "signal"), help="to fit on (default: all there are)")
     parser.add_argument("--folds", type=int, default=FOLDS, help=f"of the cross-validation of fit (default {FOLDS})")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share
+from yolospine_ultra.evaluate.command import fraction, run_command
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.intervals import PATIENT, patients_of
 from yolospine_ultra.evaluate.study import read_study
@@ -42,11 +42,11 @@ def arguments() -> argparse.Namespace:
         "--read-all", action="store_true", help="images without a row of a reader were read, and nothing found"
     )
     parser.add_argument(
-        "--margin", type=share, default=MARGIN, help=f"of non-inferiority, a difference of shares (default {MARGIN})"
+        "--margin", type=fraction, default=MARGIN, help=f"of non-inferiority, a difference of shares (default {MARGIN})"
     )
-    parser.add_argument("--iou", type=share, default=0.5, help="least IoU of a match (default 0.5)")
+    parser.add_argument("--iou", type=fraction, default=0.5, help="least IoU of a match (default 0.5)")
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--conf", type=share, default=0.25, help="least score of a prediction (default 0.25)")
+    points.add_argument("--conf", type=fraction, default=0.25, help="least score of a prediction (default 0.25)")
     points.add_argument(
         "--thresholds", type=Path, help="least score of each class, of external_validation.py --choose-thresholds"
     )

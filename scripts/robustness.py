@@ -17,7 +17,7 @@ import numpy as np
 
 from yolospine_ultra.benchmark.detectors import digest, load_detector, name_models
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.command import run_command, share, whole_from
+from yolospine_ultra.evaluate.command import fraction, run_command, whole_from
 from yolospine_ultra.evaluate.dataset_files import SPLITS
 from yolospine_ultra.evaluate.images import read_folder, read_image, read_labelled
 from yolospine_ultra.evaluate.intervals import PATIENT
@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, help="input size, pixels (default: what each model was trained with)")
     parser.add_argument("--device", default="cpu", help="(default cpu)")
     parser.add_argument("--seed", type=whole_from(0), default=0, help="of degradations and bootstrap (default 0)")
-    parser.add_argument("--conf", type=share, default=0.25, help="least score, but for mAP (default 0.25)")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="least score, but for mAP (default 0.25)")
     parser.add_argument("--credit", default="", help="line below the slices in the picture, such as their source")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
     parser.add_argument("--out", type=Path, help="folder for cells, report.json and pictures")

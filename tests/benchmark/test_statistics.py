@@ -11,13 +11,12 @@ from yolospine_ultra.benchmark.metrics import average_precision, mean_defined
 from yolospine_ultra.benchmark.statistics import (
     match,
     mean_precision,
-    percentile_interval,
     ranks,
     t_interval,
     weighted_precision,
 )
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import draw_patients
+from yolospine_ultra.evaluate.intervals import draw_patients, percentile_bounds
 
 
 def distinct(found, seed=0):
@@ -63,6 +62,6 @@ def test_t_interval_is_scipys():
 
 
 def test_intervals_and_ranks():
-    assert percentile_interval(np.array([np.nan, *range(101)])) == pytest.approx((2.5, 97.5))
-    assert all(map(math.isnan, percentile_interval(np.array([np.nan]))))
+    assert percentile_bounds(np.array([np.nan, *range(101)])) == pytest.approx((2.5, 97.5))
+    assert all(map(math.isnan, percentile_bounds(np.array([np.nan]))))
     assert ranks(np.array([[0.5, 0.1], [0.5, 0.3], [0.7, 0.2]])).T.tolist() == [[2.5, 2.5, 1], [3, 1, 2]]

@@ -188,15 +188,6 @@ def mean_precision(runs: Sequence[Sequence[list[ClassMatches]]], weights: Sequen
     return np.mean(seeds, 0)
 
 
-def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of a bootstrap's values (B,); resamples in which the value is not defined are left out."""
-    kept = values[np.isfinite(values)]
-    if not len(kept):
-        return math.nan, math.nan
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def ranks(values: np.ndarray) -> np.ndarray:
     """Rank of each model in each resample, 1 for the greatest value, the mean of their ranks for equals: (M, B)."""
     return stats.rankdata(-values, axis=0)

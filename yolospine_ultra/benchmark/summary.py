@@ -26,13 +26,12 @@ from yolospine_ultra.benchmark.records import DONE, Record, Sweep, read_records,
 from yolospine_ultra.benchmark.statistics import (
     match,
     mean_precision,
-    percentile_interval,
     ranks,
     t_interval,
 )
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import read_predictions
-from yolospine_ultra.evaluate.intervals import RESAMPLES, resample_weights
+from yolospine_ultra.evaluate.intervals import RESAMPLES, percentile_bounds, resample_weights
 
 SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high")
 COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
@@ -180,7 +179,7 @@ def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dic
             continue
         diff = _mean_of(curves[a], both) - _mean_of(curves[b], both)
         for k, metric in enumerate(COMPARED):
-            low, high = percentile_interval(diff[1:, k])
+            low, high = percentile_bounds(diff[1:, k])
             row = {"dataset": dataset, "a": a, "b": b, "metric": metric, "diff": float(diff[0, k])}
             rows.append({**row, "ci_low": low, "ci_high": high})
     return rows
@@ -195,7 +194,7 @@ def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[s
     for k, metric in enumerate(COMPARED):
         table = ranks(np.stack([_mean_of(c, both)[1:, k] for c in curves.values()]))
         for model, row in zip(curves, table, strict=True):
-            low, high = percentile_interval(row)
+            low, high = percentile_bounds(row)
             made = {
                 "dataset": dataset,
                 "model": model,

@@ -18,7 +18,7 @@ from yolospine_ultra.data.labels import Problem, count_problems
 SHOWN = 20  # problems that are named on the terminal; the JSON has all
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """A number within 0..1, for argparse."""
     value = float(text)
     if not 0 <= value <= 1:

@@ -76,16 +76,22 @@ def resample_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: 
     return np.concatenate([np.ones((1, len(patients)), dtype=np.int64), draw_patients(patients, resamples, seed)])
 
 
+def percentile_bounds(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Percentiles of a bootstrap's values (B,) that hold `level` of them, those that are NaN left out; NaN of none."""
+    kept = values[np.isfinite(values)]
+    if not len(kept):
+        return math.nan, math.nan
+    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def percentile_interval(values: np.ndarray) -> list[float | None]:
-    """95% percentile interval of a bootstrap's values (B,), those that are NaN left out.
+    """95% percentile interval of a bootstrap's values (B,), for JSON.
 
     [None, None] without any, and where its ends are equal: resamples that do not differ, as of one patient or of a
     share of 0 or 1, say nothing of the spread.
     """
-    kept = values[np.isfinite(values)]
-    if not len(kept):
-        return [None, None]
-    low, high = (float(x) for x in np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    low, high = percentile_bounds(values)
     return [low, high] if high - low > _SAME else [None, None]
 
 
