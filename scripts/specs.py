@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--images", nargs="+", type=Path, default=[], help="files to time with (default: a phantom slice)"
     )
+    parser.add_argument("--batch", type=int, default=1, help="images a call of --latency (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu or the index of a GPU, for --latency (default cpu)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of --latency (default 1)")
     parser.add_argument("--paper", action="store_true", help="print the paper's figures beside the measured ones")
@@ -54,7 +55,9 @@ def main() -> int:
             entries, args.imgsz, args.nc = list(sweep.models.values()), sweep.budget["imgsz"], len(sweep.names)
         rounds = args.rounds if args.latency else 0
         with _log_beside_the_table():
-            content = measure(entries, args.imgsz, args.nc, rounds, args.images, args.device, args.threads, _complain)
+            content = measure(
+                entries, args.imgsz, args.nc, rounds, args.images, args.batch, args.device, args.threads, _complain
+            )
     except (ValueError, OSError) as error:
         _complain(f"error: {error}")
         return 2
@@ -76,7 +79,7 @@ def _check(args: argparse.Namespace) -> None:
     """
     if args.imgsz < 32 or args.imgsz % 32:
         raise ValueError(f"--imgsz {args.imgsz}: expected a multiple of 32.")
-    for name in ("nc", "rounds", "threads"):
+    for name in ("nc", "rounds", "batch", "threads"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)}: expected at least 1.")
     for file in args.images:

@@ -102,6 +102,22 @@ def test_table():
     assert "paper" not in FORMATS["csv"](spec_table(CONTENT, entries))
 
 
+class Counting:
+    def __init__(self):
+        self.calls = []
+
+    def detect(self, images):
+        self.calls.append(images)
+
+
+def test_a_call_has_as_many_images_as_asked_for():
+    stock, other = specs.UltralyticsDetector(None, {}), Counting()
+    specs._call(stock, 1, 16)
+    assert stock.arguments == {"batch": 16}  # the host's loader would take them one by one
+    specs._call(other, 1, 3)("a.png")
+    assert other.calls == [["a.png"] * 3]
+
+
 def script(*args):
     return run([sys.executable, str(REPO / "scripts" / "specs.py"), *args], REPO)
 
@@ -122,7 +138,8 @@ def test_command(tmp_path):
 @pytest.mark.parametrize(
     ("args", "word"),
     [(["--models", "yolo8"], "'yolo8'"), (["--imgsz", "100"], "multiple of 32"), (["--nc", "0"], "at least 1"),
-     (["--latency", "--images", "none.png"], "none.png"), (["--sweep", "none"], "none/sweep.json")],
+     (["--latency", "--images", "none.png"], "none.png"), (["--batch", "0"], "--batch 0"),
+     (["--sweep", "none"], "none/sweep.json")],
 )  # fmt: skip
 def test_command_refuses(monkeypatch, capsys, args, word):
     monkeypatch.setattr(sys, "argv", ["specs.py", *args])

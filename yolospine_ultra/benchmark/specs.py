@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from yolospine_ultra.benchmark.cost import Cost, model_cost
 from yolospine_ultra.benchmark.environment import environment
+from yolospine_ultra.benchmark.families.ultralytics_family import UltralyticsDetector
 from yolospine_ultra.benchmark.family import Budget, CellData, Detector, ModelEntry
 from yolospine_ultra.benchmark.timing import Latency, interleaved_latency, timer_for
 from yolospine_ultra.benchmark.zoo import family_of, missing
@@ -94,6 +95,7 @@ def measure(
     nc: int = 6,
     rounds: int = 0,
     images: Sequence[Path] = (),
+    batch: int = 1,
     device: str = "cpu",
     threads: int = 1,
     report: Callable[[str], None] = print,
@@ -106,17 +108,19 @@ def measure(
         nc: number of classes.
         rounds: of the latency, in each of which every model takes every image; 0 leaves latency out.
         images: files to time with; a slice of the spine phantom where there are none.
+        batch: images a predict call, the same file each; the latency is that of the call.
         device: "cpu" or the index of a GPU, for the latency.
         threads: CPU threads of torch, for the latency.
         report: called with a sentence for every row that is skipped because its packages are missing.
 
     Returns:
-        JSON values: `imgsz`, `nc`, `rounds`, `device`, `environment`, and `models`, by name the fields of `Spec`.
+        JSON values: `imgsz`, `nc`, `rounds`, `batch`, `device`, `environment`, and `models`, by name the fields of
+        `Spec`.
 
     Raises:
         ValueError: a GPU that is not there, or an input that a model cannot take.
     """
-    content = {"imgsz": imgsz, "nc": nc, "rounds": rounds, "device": device}
+    content = {"imgsz": imgsz, "nc": nc, "rounds": rounds, "batch": batch, "device": device}
     content["environment"] = environment(device, threads)
     specs: dict[str, Spec] = {}
     detectors: dict[str, Detector] = {}
@@ -134,18 +138,20 @@ def measure(
         if detectors:
             files = list(images) or [_phantom(Path(folder))]
             taken = interleaved_latency(
-                {name: _call(d, threads) for name, d in detectors.items()}, files, rounds, timer_for(device)
+                {name: _call(d, threads, batch) for name, d in detectors.items()}, files, rounds, timer_for(device)
             )
             specs = {name: Spec(**{**vars(spec), "latency": taken[name]}) for name, spec in specs.items()}
     return content | {"models": {name: asdict(spec) for name, spec in specs.items()}}
 
 
-def _call(detector: Detector, threads: int) -> Callable[[Path], object]:
+def _call(detector: Detector, threads: int, batch: int) -> Callable[[Path], object]:
     """The predict call that is timed; the host sets its own number of threads when it begins."""
+    if isinstance(detector, UltralyticsDetector):  # the host takes a list one by one unless it is told
+        detector.arguments["batch"] = batch
 
     def call(image: Path) -> object:
         torch.set_num_threads(threads)
-        return detector.detect([image])
+        return detector.detect([image] * batch)
 
     return call
 

@@ -53,7 +53,8 @@ def spec_table(content: Mapping[str, Any], entries: Mapping[str, ModelEntry], pa
     ]
     if timed:
         notes.append(
-            f"Latency: file to boxes, median (quartiles) of {content['rounds']} interleaved rounds, untrained weights, "
+            f"Latency: file to boxes, {content.get('batch', 1)} image(s) a call, median (quartiles) of "
+            f"{content['rounds']} interleaved rounds, untrained weights, "
             f"device {content['device']}, {content['environment']['threads']} thread(s), "
             f"{content['environment']['processor']}."
         )
