@@ -202,7 +202,6 @@ def cost_plot(results: Results, roles: Roles) -> Figure | None:
                 limits = [100 * max(value.low, 0), 100 * value.high]
                 axes.plot([flops, flops], limits, color=colour, linewidth=1.2, alpha=0.5)
             axes.plot(flops, 100 * value.mean, "o", color=colour, markersize=5)
-            axes.annotate(model, (flops, 100 * value.mean), (5, 3), textcoords="offset points", fontsize=7)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
@@ -210,4 +209,15 @@ def cost_plot(results: Results, roles: Roles) -> Figure | None:
         axes.set_xlabel(f"GFLOPs of an image at {results.sweep.budget['imgsz']} px (2 x MACs), log scale")
         axes.set_ylabel("mAP50-95, %")
         axes.grid()
+        _name_beside(axes, [(m, flops, 100 * value.mean) for m, flops, value in points])
     return figure
+
+
+def _name_beside(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Names of points in a column at the right, in the order of their heights, so that none covers another."""
+    ordered = sorted(points, key=lambda p: p[2])
+    for i, (name, x, y) in enumerate(ordered):
+        axes.annotate(
+            name, (x, y), (1.04, (i + 0.5) / len(ordered)), textcoords="axes fraction", va="center", fontsize=7,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": PALE, "shrinkB": 3, "relpos": (0, 0.5)},
+        )  # fmt: skip
