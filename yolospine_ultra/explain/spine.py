@@ -5,7 +5,7 @@ Shape shorthand: A anchor points over all levels, K proposals, C classes, D chan
 Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains o + z_c, the logits of objectness and class: the logarithm of
 its score up to what normalises it, so that it does not saturate as the softmax does. Stage 2 explains MLDR's logit in
 the features that RoIAlign cuts out, 7 x 7 bins over the proposal and 7 x 7 over the wide region around it, each map put
-back where its bins lie. What reaches stage 2 otherwise, the mean of the image and the order of objects, is held fixed.
+back where its bins lie. What reaches stage 2 otherwise, the order of objects, is held fixed.
 """
 
 from __future__ import annotations

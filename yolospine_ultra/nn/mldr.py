@@ -5,9 +5,10 @@ Shape shorthand: B images, R regions over all images, C classes, D channels of t
 Source: YOLOspine (Masood and Taj 2026), section "Stage 2": the multi-scale features of DDE are reused through skip
 connections, RoIAlign extracts 7 x 7 features of each proposal, a sigmoid scores each class on its own, and boxes are
 refined. Deviations: the levels are summed to one map at the finest stride before RoIAlign, so that a region sees all of
-them; a second, wider region gives the surroundings (a bulge is judged against the canal beside it); the mean of the
-coarsest level tells what image this is; the number of objects above and below tells the level (`nn/order.py`); and
-every class has its own refined box, since two disorders of one segment have different boxes.
+them; a second, wider region gives the surroundings (a bulge is judged against the canal beside it); the number of
+objects above and below tells the level (`nn/order.py`); and every class has its own refined box, since two disorders of
+one segment have different boxes. Medical sets are small, and what is decided here is learnt from a few hundred regions:
+the crop is halved to 4 x 4 before it is embedded, and both are dropped out (Srivastava et al. 2014).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from yolospine_ultra.nn.order import order_in_column
 
 CONTEXT = 2.0  # sides of the wide region relative to the proposal's
 COUNT_SCALE = 4.0  # objects to a unit of the order's embedding: a lumbar image shows about eight
+DROPOUT = 0.5  # of the region features and of their embedding, in training
 SCORE_PRIOR = -2.0  # logit of a class before training: most classes are absent from most regions
 
 
@@ -52,10 +54,10 @@ class MLDR(nn.Module):
         self.nc, self.pool = nc, pool
         self.lateral = nn.ModuleList(Conv(c + tower, dim, 1) for c in ch)
         self.smooth = DWConv(dim, dim, 3)
-        self.region = nn.Sequential(Conv(2 * dim, dim, 1), DWConv(dim, dim, 3), Conv(dim, dim, 1))
-        self.image = nn.Linear(ch[-1], hidden)
+        self.region = nn.Sequential(Conv(2 * dim, dim, 1), DWConv(dim, dim, 3, 2), Conv(dim, dim, 1))
+        self.dropout = nn.Dropout(DROPOUT)
         self.order = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, hidden)) if order else None
-        self.embed = nn.Linear(dim * pool * pool, hidden)
+        self.embed = nn.Linear(dim * ((pool + 1) // 2) ** 2, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, nc)
         self.delta = nn.Linear(hidden, 4 * nc)
@@ -103,10 +105,10 @@ class MLDR(nn.Module):
             for b in (boxes, _widen(boxes))
         ]
         x = self.region(torch.cat(crops, 1).to(merged.dtype))
-        x = self.embed(x.flatten(1)) + self.image(feats[-1].mean((2, 3)))[index]
+        x = self.embed(self.dropout(x.flatten(1)))
         if self.order is not None:
             x = x + self.order(order_in_column(boxes, index, *proposals).to(x.dtype) / COUNT_SCALE)
-        x = F.silu(x)
+        x = self.dropout(F.silu(x))
         x = x + F.silu(self.mix(x))
         return self.score(x), self.delta(x).view(-1, self.nc, 4)
 
