@@ -60,7 +60,7 @@ def test_dynamic_onnx_takes_other_sizes_and_batches(weights, tiny):
     reference = YOLO(weights)
     exported = YOLO(reference.export(format="onnx", imgsz=96, dynamic=True))
     images = sorted((tiny.parent / "images" / "val").glob("*.png"))
-    for options in ({"imgsz": 128}, {"imgsz": 96, "batch": 3}, {"imgsz": 352}):  # 352: attention in padded strips
+    for options in ({"imgsz": 128}, {"imgsz": 96, "batch": 3}, {"imgsz": 352}):  # 352: attention in eight strips
         for a, b in zip(
             exported.predict(images, conf=0.0005, verbose=False, **options),
             reference.predict(images, conf=0.0005, verbose=False, **options),

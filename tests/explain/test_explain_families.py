@@ -183,7 +183,7 @@ def test_stage_2_agrees_with_its_own_computation():
     crops = torch.cat([roi_align(merged, r, 7, 1 / stride, 1, True) for r in rois], 1).detach().requires_grad_()
     index = torch.zeros(1, dtype=torch.long)
     x = mldr.embed(mldr.region(crops).flatten(1))
-    x = F.silu(x + mldr.order(order_in_column(box, index, *scene.proposals) / 4))
+    x = F.silu(x + mldr.order(order_in_column(box, index, scene.proposals.boxes, scene.proposals.objectness) / 4))
     logit = mldr.score(x + F.silu(mldr.mix(x)))[0, finding.category]
     (gradient,) = torch.autograd.grad(logit, [crops])
     tight, wide = scene.patches(finding, finding.category, STAGE2)

@@ -9,6 +9,7 @@ from ultralytics.utils.ops import xywh2xyxy
 
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.nn.mldr import MLDR, _widen
+from yolospine_ultra.nn.proposals import Proposals, evidence_of
 from yolospine_ultra.nn.spine_detect import SpineDetect
 
 STRIDES = (8, 16, 32)
@@ -40,16 +41,17 @@ def perfect_stage_one(boxes, size=64, reg_max=16):
             raw[0, side * reg_max + low, index] = math.log(max(1 - share, 1e-9))
             raw[0, side * reg_max + low + 1, index] = math.log(max(share, 1e-9))
         obj[0, 0, index] = 20.0
-    return {"boxes": raw, "obj": obj}
+    return {"boxes": raw, "obj": obj, "cls": torch.zeros(1, 4, a)}
 
 
 def test_perfect_stage_one_gives_proposals_of_iou_one():
     truth = torch.tensor([[3.0, 5, 30, 17], [20, 30, 61, 47.5], [40, 2, 55, 12]])
     h, feats = head(proposals=3)
     preds = perfect_stage_one(truth) | {"feats": [f[:1] for f in feats]}
-    boxes, objectness = h.propose(preds)
-    assert box_iou(truth, boxes[0]).amax(1).min() > 1 - 1e-4
-    assert objectness.min() > 0.99
+    found = h.propose(preds)
+    assert box_iou(truth, found.boxes[0]).amax(1).min() > 1 - 1e-4
+    assert found.objectness.min() > 0.99
+    torch.testing.assert_close(found.evidence, torch.tensor(1 / 4).logit().expand(1, 3, 4))
 
 
 def test_output_contract_one_score_a_column():
@@ -73,11 +75,10 @@ def test_a_proposal_carries_several_labels_with_a_box_each():
 def test_scores_are_the_geometric_mean_of_both_stages():
     h, feats = head(nc=3)
     y, preds = h(feats)
-    boxes, objectness = h.propose(preds)
-    logits, refined = h.refine(preds, boxes[1], torch.ones(20, dtype=torch.long), (boxes, objectness))
-    torch.testing.assert_close(
-        y[1, 4:].amax(0).view(20, 3), (objectness[1][:, None] * logits.sigmoid()).sqrt(), atol=1e-5, rtol=1e-4
-    )
+    found = h.propose(preds)
+    logits, refined = h.refine(preds, found.boxes[1], torch.ones(20, dtype=torch.long), found, found.evidence[1])
+    expected = (found.objectness[1][:, None] * logits.sigmoid()).sqrt()
+    torch.testing.assert_close(y[1, 4:].amax(0).view(20, 3), expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(xywh2xyxy(y[1, :4].T).view(20, 3, 4), refined, atol=1e-3, rtol=1e-4)
 
 
@@ -113,8 +114,7 @@ def test_more_proposals_than_anchor_points_is_no_error():
 def test_garbage_input_gives_finite_proposals():
     h, feats = head()
     feats = [torch.full_like(f, float("nan")) for f in feats]
-    boxes, objectness = h.propose(h.dense(feats))
-    assert boxes.isfinite().all() and objectness.isfinite().all()
+    assert all(x.isfinite().all() for x in h.propose(h.dense(feats)))
     h(feats)  # and RoIAlign survives it
 
 
@@ -124,35 +124,63 @@ def test_thresholds_are_one_or_one_a_class():
     assert head(nc=2, match_iou=[0.5, 0.4])[0].match_iou == [0.5, 0.4]
 
 
-def test_mldr_reads_region_surroundings_image_and_stage_one():
+def test_mldr_reads_region_surroundings_and_stage_one():
     torch.manual_seed(0)
     feats = [torch.randn(1, c, 64 // s, 64 // s) for c, s in ((8, 8), (8, 16), (8, 32))]
     towers = [torch.randn(1, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
     m = MLDR(3, (8, 8, 8), 4, dim=8, hidden=16).eval()
     box, image = torch.tensor([[0.0, 0, 24, 24]]), torch.zeros(1, dtype=torch.long)
-    proposals = (box[None], torch.ones(1, 1))
-    logits = m(feats, towers, box, image, proposals, 8.0)[0]
+    evidence = torch.zeros(1, 3)
+    proposals = Proposals(box[None], torch.ones(1, 1), evidence[None])
+    logits = m(feats, towers, box, image, proposals, evidence, 8.0)[0]
 
     def moved(level, where, source):
         f, t = [x.clone() for x in feats], [x.clone() for x in towers]
         (f if source == "feats" else t)[level][..., where, where] += 5
-        return (m(f, t, box, image, proposals, 8.0)[0] - logits).abs().max()
+        return (m(f, t, box, image, proposals, evidence, 8.0)[0] - logits).abs().max()
 
     assert moved(0, 1, "feats") > 1e-5 and moved(0, 1, "towers") > 1e-5  # inside the region
     assert moved(0, 3, "feats") > 1e-5  # just outside it: the wide region
-    assert moved(2, 1, "feats") > 1e-5  # far corner of the coarsest level: the image
+    assert moved(2, 1, "feats") > 1e-5  # the coarsest level
     assert moved(0, 7, "feats") == 0  # far corner of the finest level
     below = torch.cat((box, box + torch.tensor([0.0, 30, 0, 30])))[None]
-    assert (m(feats, towers, box, image, (below, torch.ones(1, 2)), 8.0)[0] - logits).abs().max() > 1e-5
+    proposals = Proposals(below, torch.ones(1, 2), torch.zeros(1, 2, 3))  # one more object
+    assert (m(feats, towers, box, image, proposals, evidence, 8.0)[0] - logits).abs().max() > 1e-5
 
 
-def test_without_order_proposals_do_not_matter_to_a_region():
+def test_without_order_other_proposals_do_not_matter_to_a_region():
     h, feats = head(order=False)
     preds = h.dense(feats)
     region, image = torch.tensor([[8.0, 8, 40, 24]]), torch.zeros(1, dtype=torch.long)
-    here = h.refine(preds, region, image, (torch.rand(2, 5, 4) * 50, torch.rand(2, 5)))
-    there = h.refine(preds, region, image, (torch.rand(2, 5, 4) * 50, torch.rand(2, 5)))
+
+    def refined(others):
+        return h.refine(
+            preds, region, image, Proposals(others, torch.rand(2, 5), torch.rand(2, 5, 4)), torch.ones(1, 4)
+        )
+
+    here, there = refined(torch.rand(2, 5, 4) * 50), refined(torch.rand(2, 5, 4) * 50)
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_scores_of_stage_two_start_from_stage_one():
+    h, feats = head(nc=3)
+    for p in (h.mldr.score.weight, h.mldr.score.bias):
+        torch.nn.init.zeros_(p)
+    y, preds = h(feats)
+    found = h.propose(preds)
+    classes = found.evidence.sigmoid()
+    torch.testing.assert_close(classes.sum(2), torch.ones(2, 20))  # of one label, until stage 2 has learnt
+    expected = (found.objectness[..., None] * classes).sqrt()
+    torch.testing.assert_close(y[:, 4:].amax(1).view(2, 20, 3), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_evidence_is_that_of_the_proposal_which_overlaps_most():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 8]], [[50, 50, 60, 60], [0, 0, 4, 4]]])
+    evidence = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
+    regions = torch.tensor([[0.0, 0, 10, 9.5], [0, 0, 10, 7.5], [0, 0, 10, 10], [50, 50, 60, 56], [0, 0, 3, 3]])
+    found = evidence_of(regions, torch.tensor([0, 0, 1, 1, 1]), Proposals(boxes, torch.ones(2, 2), evidence))
+    # the third lies on a proposal of the other image; of the last two, one shares .6, the other 9/16
+    assert found[:, 0].tolist() == [1, 2, 0, 3, 4]
 
 
 def test_widened_region():

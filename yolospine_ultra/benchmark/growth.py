@@ -92,10 +92,10 @@ def grow_proposals(
     most = preds["obj"].shape[-1]
     for k in (k for k in proposals if k <= most):
         head.proposals = k
-        boxes, objectness = head.propose(preds)
+        found = head.propose(preds)
         index = torch.zeros(k, dtype=torch.long, device=image.device)
         calls["whole network", k] = lambda k=k: whole(k)
-        calls["stage 2 alone", k] = lambda b=boxes, o=objectness, i=index: head.refine(preds, b[0], i, (b, o))
+        calls["stage 2 alone", k] = lambda p=found, i=index: head.refine(preds, p.boxes[0], i, p, p.evidence[0])
     return _time("proposals of stage 2", calls, rounds, device)
 
 

@@ -5,7 +5,8 @@ Shape shorthand: A anchor points over all levels, K proposals, C classes, D chan
 Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains o + z_c, the logits of objectness and class: the logarithm of
 its score up to what normalises it, so that it does not saturate as the softmax does. Stage 2 explains MLDR's logit in
 the features that RoIAlign cuts out, 7 x 7 bins over the proposal and 7 x 7 over the wide region around it, each map put
-back where its bins lie. What reaches stage 2 otherwise, the order of objects, is held fixed.
+back where its bins lie. What reaches stage 2 otherwise, the order of objects and what stage 1 says of them, is held
+fixed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from yolospine_ultra.explain.model import (
 from yolospine_ultra.explain.yolo import IOU, YoloModel, YoloScene
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import CONTEXT
+from yolospine_ultra.nn.proposals import evidence_of
 from yolospine_ultra.nn.spine_detect import SpineDetect
 from yolospine_ultra.postprocess.detections import select_detections
 
@@ -65,8 +67,8 @@ class SpineScene(YoloScene):
         if self.proposals is not None:
             proposal = columns // self.head.nc
             objectness = self.preds["obj"].detach()[0, 0].float().sigmoid()
-            places = objectness.topk(len(self.proposals[1][0])).indices[proposal]  # the order of `propose`
-            regions = list(to_numpy(self.proposals[0][0][proposal]))
+            places = objectness.topk(len(self.proposals.objectness[0])).indices[proposal]  # the order of `propose`
+            regions = list(to_numpy(self.proposals.boxes[0][proposal]))
         return [
             Finding(to_numpy(row[:4]).astype(float), int(row[5]), float(row[4]), int(place), region)
             for row, place, region in zip(rows, places, regions, strict=True)
@@ -102,7 +104,8 @@ class SpineScene(YoloScene):
             index = torch.zeros(1, dtype=torch.long, device=boxes.device)
             try:
                 with torch.enable_grad():
-                    logits, _ = self.head.refine(self.preds, boxes, index, self.proposals)
+                    evidence = evidence_of(boxes, index, self.proposals)
+                    logits, _ = self.head.refine(self.preds, boxes, index, self.proposals, evidence)
             finally:
                 handle.remove()
             self._regions[key] = kept[0], logits[0]

@@ -20,6 +20,7 @@ from yolospine_ultra.registry import register_block
 
 HEAD_DIM = 32  # channels a head, as in YOLOv12
 STRIP = 400  # tokens: (640 / 16)^2 / 4
+MOST_DOUBLINGS = 16  # of the number of strips
 
 
 class AreaAttention(nn.Module):
@@ -28,7 +29,7 @@ class AreaAttention(nn.Module):
     Args:
         dim: channels, a multiple of `heads`.
         heads: attention heads.
-        strip: most tokens of a strip. The map is cut in as few strips as that allows, all of one length.
+        strip: most tokens of a strip. The map is cut in 1, 2, 4, ... strips of one length, as few as that allows.
     """
 
     def __init__(self, dim: int, heads: int, strip: int = STRIP) -> None:
@@ -44,7 +45,7 @@ class AreaAttention(nn.Module):
         """Attend inside each strip, add the position of the values, project."""
         b, c, h, w = x.shape
         n = h * w
-        strips = (n + self.strip - 1) // self.strip
+        strips = _strips(n, self.strip)
         length = (n + strips - 1) // strips
         padded = strips * length
         qkv = self.qkv(x)
@@ -60,6 +61,15 @@ class AreaAttention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         y = y.permute(0, 2, 4, 1, 3).reshape(b, c, padded)[..., :n].reshape(b, c, h, w)
         return self.proj(y + self.position(v_map))
+
+
+def _strips(tokens: int, most: int) -> int:
+    """The least power of two that cuts `tokens` into strips of at most `most`.
+
+    Powers of two, because sides of an image are multiples of 32: up to 640 px no map has to be padded. A sum instead
+    of a loop, because in a traced graph `tokens` is no number yet.
+    """
+    return 1 + sum((tokens > most * 2**k) * 2**k for k in range(MOST_DOUBLINGS))
 
 
 class A2Layer(nn.Module):

@@ -6,9 +6,10 @@ Source: YOLOspine (Masood and Taj 2026), section "Stage 2": the multi-scale feat
 connections, RoIAlign extracts 7 x 7 features of each proposal, a sigmoid scores each class on its own, and boxes are
 refined. Deviations: the levels are summed to one map at the finest stride before RoIAlign, so that a region sees all of
 them; a second, wider region gives the surroundings (a bulge is judged against the canal beside it); the number of
-objects above and below tells the level (`nn/order.py`); and every class has its own refined box, since two disorders of
-one segment have different boxes. Medical sets are small, and what is decided here is learnt from a few hundred regions:
-the crop is halved to 4 x 4 before it is embedded, and both are dropped out (Srivastava et al. 2014).
+objects above and below tells the level (`nn/order.py`); what stage 1 says is where a score starts (`nn/proposals.py`);
+and every class has its own refined box, since two disorders of one segment have different boxes. Medical sets are
+small, and what is decided here is learnt from a few hundred regions: the crop is halved to 4 x 4 before it is embedded,
+and both are dropped out (Srivastava et al. 2014).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from torchvision.ops import roi_align
 from ultralytics.nn.modules import Conv, DWConv
 
 from yolospine_ultra.nn.order import order_in_column
+from yolospine_ultra.nn.proposals import Proposals
 
 CONTEXT = 2.0  # sides of the wide region relative to the proposal's
 COUNT_SCALE = 4.0  # objects to a unit of the order's embedding: a lumbar image shows about eight
 DROPOUT = 0.5  # of the region features and of their embedding, in training
-SCORE_PRIOR = -2.0  # logit of a class before training: most classes are absent from most regions
 
 
 class MLDR(nn.Module):
@@ -61,7 +62,8 @@ class MLDR(nn.Module):
         self.mix = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, nc)
         self.delta = nn.Linear(hidden, 4 * nc)
-        nn.init.constant_(self.score.bias, SCORE_PRIOR)
+        self.trust = nn.Parameter(torch.ones(nc))
+        nn.init.zeros_(self.score.bias)
         nn.init.normal_(self.delta.weight, std=1e-3)  # the first refinement is close to none
         nn.init.zeros_(self.delta.bias)
 
@@ -79,7 +81,8 @@ class MLDR(nn.Module):
         towers: list[Tensor],
         boxes: Tensor,
         index: Tensor,
-        proposals: tuple[Tensor, Tensor],
+        proposals: Proposals,
+        evidence: Tensor,
         stride: float,
     ) -> tuple[Tensor, Tensor]:
         """Score and refine regions.
@@ -89,7 +92,8 @@ class MLDR(nn.Module):
             towers: class features of DDE, (B, tower, H_l, W_l).
             boxes: regions (R, 4), x1 y1 x2 y2 in input pixels, finite and inside the image.
             index: image of each region, (R,), integers.
-            proposals: those of stage 1 that the order is counted from: boxes (B, K, 4), objectness (B, K).
+            proposals: those of stage 1, which the regions are seen among.
+            evidence: what stage 1 says about each region, (R, C), logits.
             stride: input pixels a cell of the finest level.
 
         Returns:
@@ -107,10 +111,13 @@ class MLDR(nn.Module):
         x = self.region(torch.cat(crops, 1).to(merged.dtype))
         x = self.embed(self.dropout(x.flatten(1)))
         if self.order is not None:
-            x = x + self.order(order_in_column(boxes, index, *proposals).to(x.dtype) / COUNT_SCALE)
+            x = x + self.order(
+                order_in_column(boxes, index, proposals.boxes, proposals.objectness).to(x.dtype) / COUNT_SCALE
+            )
         x = self.dropout(F.silu(x))
         x = x + F.silu(self.mix(x))
-        return self.score(x), self.delta(x).view(-1, self.nc, 4)
+        score = self.score(x) + self.trust * evidence.to(x.dtype)
+        return score, self.delta(x).view(-1, self.nc, 4)
 
 
 def _widen(boxes: Tensor) -> Tensor:

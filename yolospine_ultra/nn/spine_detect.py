@@ -17,10 +17,13 @@ from torch import Tensor
 from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes, without_nan
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import MLDR
+from yolospine_ultra.nn.proposals import Proposals
 from yolospine_ultra.registry import register_head
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
+
+MOST_SURE = 0.99  # DDE's probabilities are taken for this much at most, so that stage 2 can overrule them
 
 
 @register_head()
@@ -32,8 +35,7 @@ class SpineDetect(DDEDetect):
     box, through any back end of the host.
 
     Score fusion: s_kc = sqrt(o_k * q_kc), the geometric mean of DDE's objectness o and MLDR's sigmoid q. DDE's softmax
-    is left out of it, because it must split its mass where a region has two findings; it serves to find the proposals,
-    and reaches stage 2 through the class features.
+    is not a factor, because it must split its mass where a region has two findings; MLDR's logits start from it.
 
     Args:
         nc: number of classes C.
@@ -67,36 +69,37 @@ class SpineDetect(DDEDetect):
             )
         self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order)
 
-    def propose(self, preds: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The K best proposals of raw stage-1 predictions.
-
-        Returns:
-            Boxes (B, K, 4), x1 y1 x2 y2 in input pixels, finite and inside the image, without gradient; their
-            objectness (B, K) in 0..1.
-        """
+    def propose(self, preds: dict[str, Any]) -> Proposals:
+        """The K best proposals of raw stage-1 predictions, best first."""
         height, width = (n * self.stride[0] for n in preds["feats"][0].shape[2:])
         boxes = self._get_decode_boxes({"feats": preds["feats"], "boxes": preds["boxes"].detach()}).transpose(1, 2)
         objectness = without_nan(preds["obj"].detach()[:, 0].float().sigmoid())
         objectness, anchor = objectness.topk(min(self.proposals, objectness.shape[1]), 1)
         boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
-        return safe_boxes(boxes.float(), width, height), objectness
+        classes = without_nan(preds["cls"].detach().float().softmax(1)).transpose(1, 2)
+        classes = classes.gather(1, anchor[..., None].expand(-1, -1, self.nc))
+        classes = classes.clamp(1 - MOST_SURE, MOST_SURE)
+        evidence = (classes / (1 - classes)).log()  # the logit, which not every exported back end knows
+        return Proposals(safe_boxes(boxes.float(), width, height), objectness, evidence)
 
     def refine(
-        self, preds: dict[str, Any], boxes: Tensor, index: Tensor, proposals: tuple[Tensor, Tensor]
+        self, preds: dict[str, Any], boxes: Tensor, index: Tensor, proposals: Proposals, evidence: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Stage 2 on regions `boxes` (R, 4) of images `index` (R,): logits (R, C), and boxes (R, C, 4) in pixels.
 
-        `proposals` is what `propose` gives: the objects that a region is seen among.
+        `proposals` is what `propose` gives: the objects that a region is seen among. `evidence` (R, C) is what stage 1
+        says about the regions: that of proposals is their own, that of other regions `evidence_of` finds.
         """
-        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, proposals, self.stride[0])
+        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, proposals, evidence, self.stride[0])
         return logits, decode_boxes(boxes[:, None], deltas.float())
 
     def infer(self, preds: dict[str, Any]) -> Tensor:
         """The output (B, 4 + C, K * C) of raw predictions."""
-        boxes, objectness = self.propose(preds)
+        proposals = self.propose(preds)
+        boxes, objectness = proposals.boxes, proposals.objectness
         b, k = objectness.shape
         index = torch.arange(b, device=boxes.device)[:, None].expand(b, k).reshape(-1)
-        logits, refined = self.refine(preds, boxes.flatten(0, 1), index, (boxes, objectness))
+        logits, refined = self.refine(preds, boxes.flatten(0, 1), index, proposals, proposals.evidence.flatten(0, 1))
         scores = (objectness.reshape(-1, 1) * logits.float().sigmoid()).sqrt()
         columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)
         return torch.cat((self.layout(refined.view(b, -1, 4)), columns), 2).transpose(1, 2)
