@@ -12,6 +12,7 @@ command then ends with status 1. The model and the images are only read. Needs t
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from yolospine_ultra.data.labels import Problem
@@ -21,9 +22,9 @@ from yolospine_ultra.evaluate.images import read_folder, read_labelled
 from yolospine_ultra.evaluate.intervals import PATIENT
 from yolospine_ultra.explain.cam import METHODS, require_library
 from yolospine_ultra.explain.load import load_explained
-from yolospine_ultra.explain.plots import save_panel
+from yolospine_ultra.explain.plots import PanelWriter
 from yolospine_ultra.explain.report import explain_report, format_report, save_rows
-from yolospine_ultra.explain.study import SELECTIONS, Explained, Settings, explain_images
+from yolospine_ultra.explain.study import SELECTIONS, Settings, explain_images
 
 
 def arguments() -> argparse.Namespace:
@@ -53,8 +54,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--curves",
         type=fraction,
-        default=1.0,
-        help="share of findings with deletion and insertion, the slow part (default 1)",
+        default=0.05,
+        help="share of findings, drawn at random, with deletion and insertion, the slow part (default 0.05)",
     )
     parser.add_argument("--device", default="cpu", help="(default cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of shuffled weights, random maps, bootstrap (default 0)")
@@ -74,11 +75,8 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]
     model = load_explained(args.weights, args.device, args.imgsz, images.classes, args.nms_free, args.layer)
     classes = tuple(args.classes) if args.classes else None
     settings = Settings(tuple(args.methods), args.select, args.conf, classes, args.curves, args.seed)
-
-    def show(explained: Explained) -> None:
-        save_panel(explained, args.out / "panels", args.credit)
-
-    rows = explain_images(images, model, settings, show if args.out else None, progress=True)
+    with PanelWriter(args.out / "panels", args.credit) if args.out else nullcontext() as show:
+        rows = explain_images(images, model, settings, show, progress=True)
     report = {"data": str(args.images or args.data), "split": None if args.images else args.split}
     report |= {"weights": str(args.weights)} | explain_report(images, model, settings, rows)
     if args.out:

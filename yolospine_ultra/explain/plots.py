@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -21,6 +24,7 @@ from yolospine_ultra.explain.finding import RANDOM, MapRecord
 from yolospine_ultra.explain.model import STAGE2
 from yolospine_ultra.explain.study import Explained
 
+QUEUED = 16  # panels that wait at most, a few MB each
 _SIDE = 2.3  # inches of a picture's width
 _TEXT = 0.62  # inches below it
 _ZOOM = 4.0  # sides of what is shown of stage 2, in sides of the box
@@ -31,12 +35,41 @@ _BOX = "#56B4E9"
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image
 
 
+class PanelWriter:
+    """Writes panels in a process of its own, while the next finding is explained; drawing takes as long as explaining.
+
+    Args:
+        folder: where to; it is made.
+        credit: as in `save_panel`.
+    """
+
+    def __init__(self, folder: Path, credit: str = "") -> None:
+        self.folder, self.credit = folder, credit
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"))  # a fork of a process with threads may hang
+        self.open: deque[Future] = deque()
+
+    def __enter__(self) -> PanelWriter:
+        return self
+
+    def __call__(self, explained: Explained) -> None:
+        """Queue a panel; waits where too many are queued. An error of an earlier one is raised here."""
+        self.open.append(self.pool.submit(save_panel, explained, self.folder, self.credit))
+        while len(self.open) > QUEUED:
+            self.open.popleft().result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish what is queued, or drop it where the study failed."""
+        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
+        for future in self.open if kind is None else ():
+            future.result()
+
+
 def save_panel(explained: Explained, folder: Path, credit: str = "") -> Path:
     """Write a finding's panel as PNG, `IMAGE_NUMBER_CLASS.png`; `credit` is a line for its lower margin."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^\w.+-]", "-", f"{explained.image}_{explained.number}_{explained.category}")
     buffer = io.BytesIO()
-    draw_panel(explained, credit).savefig(buffer, format="png")
+    draw_panel(explained, credit).savefig(buffer, format="png", pil_kwargs={"compress_level": 2})
     file = folder / f"{stem}.png"
     AtomicPath(file).write_bytes(buffer.getvalue())
     return file

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ CHUNK = 64  # images that lie degraded on disk at a time
 RESAMPLES = 1000
 
 Cell = dict[str, Any]
+Quality = tuple[float | None, float | None]  # PSNR and SSIM
+Prepared = tuple[Path, tuple[int, ...], Quality]  # file, height and width, quality
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,17 @@ def run_study(
     total = len(waiting) + sum(map(len, open_cells.values()))
     bar = TQDM(total=total, desc="robustness", unit="cell", file=sys.stderr, disable=not progress or not total)
     weights = None if images.truth is None else resample_weights(images.patients, settings.resamples, settings.seed)
+    needed = [c for c in conditions if any(c in open_cells[m] for m in waiting)]
     with tempfile.TemporaryDirectory() as folder:
-        clean, _ = _detect(images, None, {m: detectors[m] for m in waiting}, settings.seed, Path(folder))
+        chunks = _prepared(images, [None, *needed] if waiting else [], settings.seed, Path(folder))
+        clean, _ = _detect(images, chunks, {m: detectors[m] for m in waiting})
         before = {m: None if weights is None else _precision(images, clean[m], weights) for m in waiting}
         for m in waiting:
             cells.put(m, CLEAN, _clean_cell(images, clean[m], before[m], settings.conf))
             bar.update(1)
-        for condition in conditions:
+        for condition in needed:
             models = [m for m in waiting if condition in open_cells[m]]
-            found, quality = _detect(images, condition, {m: detectors[m] for m in models}, settings.seed, Path(folder))
+            found, quality = _detect(images, chunks, {m: detectors[m] for m in models})
             for m in models:
                 cell = dict(quality) | agreement(*(_above(x, settings.conf) for x in (clean[m], found[m])))
                 if weights is not None:
@@ -168,16 +172,15 @@ def _by_class(images: StudyImages, value: Precision) -> dict[str, float | None]:
 
 
 def _detect(
-    images: StudyImages, condition: Condition | None, detectors: Mapping[str, Detector], seed: int, folder: Path
+    images: StudyImages, chunks: Iterator[list[Prepared]], detectors: Mapping[str, Detector]
 ) -> tuple[dict[str, list[ImageFindings]], Cell]:
-    """Findings of each model in every image under a condition, and the mean image quality where there is one."""
+    """Findings of each model in every image of the next condition, and the mean image quality."""
     found: dict[str, list[ImageFindings]] = {m: [] for m in detectors}
-    qualities: list[tuple[float | None, float | None]] = []
+    qualities: list[Quality] = []
     if not detectors:
         return found, {}
     for start in range(0, len(images), CHUNK):
-        files = images.files[start : start + CHUNK]
-        prepared = list(_prepare(files, condition, seed, folder))
+        prepared = next(chunks)
         groups = defaultdict(list)
         for i, (_, shape, _) in enumerate(prepared):
             groups[shape].append(i)
@@ -186,27 +189,43 @@ def _detect(
             chunk: dict[int, ImageFindings] = {}
             for group in groups.values():
                 chunk |= zip(group, detector.detect([prepared[i][0] for i in group]), strict=True)
-            found[m] += [replace(chunk[i], name=images.names[start + i]) for i in range(len(files))]
-    return found, _mean_quality(qualities) if condition is not None else {}
+            found[m] += [replace(chunk[i], name=images.names[start + i]) for i in range(len(prepared))]
+    return found, _mean_quality(qualities)
 
 
-def _prepare(
-    files: Sequence[Path], condition: Condition | None, seed: int, folder: Path
-) -> Iterator[tuple[Path, tuple[int, ...], tuple[float | None, float | None]]]:
-    """Write images of 8 bits, degraded where there is a condition: file, shape, PSNR and SSIM of each."""
+def _prepared(
+    images: StudyImages, conditions: Sequence[Condition | None], seed: int, folder: Path
+) -> Iterator[list[Prepared]]:
+    """All images under each condition, `CHUNK` at a time; the next chunk is made while the models see this one.
 
-    def prepare(number: int, file: Path) -> tuple[Path, tuple[int, ...], tuple[float | None, float | None]]:
-        image = read_image(file)
-        changed = image if condition is None else degrade(image, condition, seed)
-        written = folder / f"{number:03d}.bmp"  # not compressed: it is read once and replaced
-        cv2.imwrite(str(written), changed)
-        return written, image.shape[:2], (None, None) if condition is None else image_quality(image, changed)
+    The host gives a model all processors but one. Of the files only those of two chunks are there at a time.
+    """
+    units = [(c, start) for c in conditions for start in range(0, len(images), CHUNK)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # what torch may use, while it does nothing
-        yield from pool.map(prepare, range(len(files)), files)
+        def begin(unit: int) -> list[Future]:
+            condition, start = units[unit]
+            place = folder / str(unit % 2)
+            place.mkdir(exist_ok=True)
+            files = images.files[start : start + CHUNK]
+            return [pool.submit(_prepare, f, condition, seed, place / f"{i:03d}.bmp") for i, f in enumerate(files)]
+
+        following = begin(0) if units else []
+        for unit in range(len(units)):
+            made = [future.result() for future in following]
+            following = begin(unit + 1) if unit + 1 < len(units) else []
+            yield made
 
 
-def _mean_quality(qualities: Sequence[tuple[float | None, float | None]]) -> Cell:
+def _prepare(file: Path, condition: Condition | None, seed: int, written: Path) -> Prepared:
+    """Write an image of 8 bits, not compressed, degraded where there is a condition."""
+    image = read_image(file)
+    changed = image if condition is None else degrade(image, condition, seed)
+    cv2.imwrite(str(written), changed)
+    return written, image.shape[:2], (None, None) if condition is None else image_quality(image, changed)
+
+
+def _mean_quality(qualities: Sequence[Quality]) -> Cell:
     """Mean PSNR and SSIM, each over the images where it is defined; None where it is in none."""
     kept = [[v for v in values if v is not None] for values in zip(*qualities, strict=True)]
     psnr, ssim = (float(np.mean(v)) if v else None for v in kept)
