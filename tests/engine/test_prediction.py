@@ -84,7 +84,7 @@ def test_validation_and_prediction_give_the_same_detections(weights, tiny, image
                 )
             super().update_metrics(preds, batch)
 
-    options = OPTIONS | {"suppression": suppression}
+    options = OPTIONS | {"suppression": suppression, "conf": 0.001}  # little is found in the odd one
     model = YOLO(weights)
     model.val(validator=Recorder, data=str(data), plots=False, batch=4, **options)
     for result in YOLO(weights).predict(tmp_path / "set" / "images" / "val", batch=3, **options):
