@@ -16,6 +16,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,10 @@ def run_study(
     bar = TQDM(total=total, desc="robustness", unit="cell", file=sys.stderr, disable=not progress or not total)
     weights = None if images.truth is None else resample_weights(images.patients, settings.resamples, settings.seed)
     needed = [c for c in conditions if any(c in open_cells[m] for m in waiting)]
-    with tempfile.TemporaryDirectory() as folder:
-        chunks = _prepared(images, [None, *needed] if waiting else [], settings.seed, Path(folder))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(_prepared(images, [None, *needed] if waiting else [], settings.seed, Path(folder))) as chunks,
+    ):  # closed first: nothing writes any more when the folder is removed
         clean, _ = _detect(images, chunks, {m: detectors[m] for m in waiting})
         before = {m: None if weights is None else _precision(images, clean[m], weights) for m in waiting}
         for m in waiting:
