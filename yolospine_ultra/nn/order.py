@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SAME_OBJECT = 0.5  # IoU from which two proposals mean one object
+from yolospine_ultra.nn.proposals import SAME_OBJECT
+
 SURE = 0.5  # objectness from which an object counts as a whole one
 REACH = 3.0  # of the column to each side of a region's centre, in widths of the region: an image may show two spines
 STEP = 0.5  # from which something lies above or below, in heights of the region

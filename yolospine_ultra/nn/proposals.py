@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
-SAME_OBJECT = 0.5  # IoU from which a proposal and a region mean one object
+SAME_OBJECT = 0.5  # IoU from which two boxes, of proposals or regions, mean one object
 
 
 class Proposals(NamedTuple):
@@ -39,16 +40,8 @@ def evidence_of(regions: Tensor, index: Tensor, proposals: Proposals) -> Tensor:
         index: image of each region, (R,).
         proposals: of all images.
     """
-    boxes = proposals.boxes[index]
-    corner = torch.maximum(boxes[..., :2], regions[:, None, :2])
-    size = (torch.minimum(boxes[..., 2:], regions[:, None, 2:]) - corner).clamp(min=0)
-    shared = size[..., 0] * size[..., 1]
-    iou = shared / (_area(boxes) + _area(regions)[:, None] - shared)
-    best, which = iou.max(1)
-    found = proposals.evidence[index, which]
+    b, k, _ = proposals.boxes.shape
+    own = index[:, None] == torch.arange(b, device=index.device).repeat_interleave(k)
+    best, which = (box_iou(regions, proposals.boxes.flatten(0, 1)) * own).max(1)
+    found = proposals.evidence.flatten(0, 1)[which]
     return torch.where(best[:, None] >= SAME_OBJECT, found, torch.zeros_like(found))
-
-
-def _area(boxes: Tensor) -> Tensor:
-    """Areas (...) of `boxes` (..., 4)."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

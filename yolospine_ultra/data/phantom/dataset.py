@@ -20,8 +20,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import secrets
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from ultralytics.utils import TQDM
 
+from yolospine_ultra.data.folders import new_folder
 from yolospine_ultra.data.phantom.export import COLUMNS, coco_dataset, coco_instance, csv_row, label_line
 from yolospine_ultra.data.phantom.patient import RANKS, SHARED_RANKS
 from yolospine_ultra.data.phantom.slices import CLASS_NAMES, Patient, generate_slice, sample_patient
@@ -183,7 +182,7 @@ def _write_all(
     return written
 
 
-def _check(out: Path, images: int, size: int, workers: int, val_fraction: float) -> None:
+def _check(images: int, size: int, workers: int, val_fraction: float) -> None:
     """Refuse bad arguments before any work is done."""
     if images < 2:
         raise ValueError(f"images={images}: a training and a validation split need at least 2")
@@ -193,8 +192,6 @@ def _check(out: Path, images: int, size: int, workers: int, val_fraction: float)
         raise ValueError(f"workers={workers}: need at least 1")
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction={val_fraction}: choose a share between 0 and 1, both excluded")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not an empty folder; remove it or choose another one")
 
 
 def write_dataset(
@@ -228,19 +225,11 @@ def write_dataset(
     out = Path(out).absolute()
     if workers is None:
         workers = max(1, min(8, os.cpu_count() or 1, images // _WORTH_A_WORKER))
-    _check(out, images, size, workers, val_fraction)
-    plans = plan_patients(images, seed)
-    split = split_patients(plans, val_fraction, seed)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
-    partial.mkdir(parents=True)
-    try:
+    _check(images, size, workers, val_fraction)
+    with new_folder(out) as partial:
+        plans = plan_patients(images, seed)
+        split = split_patients(plans, val_fraction, seed)
         written = _write_all(partial, plans, split, seed, size, workers, progress)
-        if out.is_dir():
-            out.rmdir()  # empty, or this raises: someone else has filled it meanwhile
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     counted = Counter(row[COLUMNS.index("class")] for slice_ in written for row in slice_.rows)
     return {
         "path": out,
