@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from yolospine_ultra.nn.boxes import decode_boxes
+
 SAME_REGION = 0.7  # overlap from which two ground truths of stage 1 share their anchor points' labels
 MAX_TRUTHS = 64  # ground truths an image that give regions: bounds memory on crowded images
 SAMPLED = 24  # proposals an image that stage 2 trains on, drawn from the K it will see at inference
 JITTERED = 2  # moved copies of each ground truth: what stage 1 proposes in training is closer than what it will propose
-JITTER_PLACE, JITTER_SIZE = 0.1, 0.15  # standard deviations: of the centre, in sides, and of the sides' logarithm
+JITTER = (1.0, 1.0, 0.75, 0.75)  # deviations of their deltas: a tenth of a side in place, .15 in a side's logarithm
 
 
 def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, classes: int) -> Tensor:
@@ -60,18 +62,11 @@ def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Ten
     for i in range(b):
         mine = boxes[image == i].unique(dim=0)  # findings that share a box are one region
         mine = mine[torch.randperm(len(mine), device=device)[:MAX_TRUTHS]]
-        mine = torch.cat((mine, _moved(mine.repeat(JITTERED, 1))))
+        copies = mine.repeat(JITTERED, 1)
+        mine = torch.cat((mine, decode_boxes(copies, torch.randn_like(copies) * copies.new_tensor(JITTER))))
         regions.append(mine)
         index.append(torch.full((len(mine),), i, device=device))
     return torch.cat(regions), torch.cat(index)
-
-
-def _moved(boxes: Tensor) -> Tensor:
-    """`boxes` (N, 4) with centres and sides changed at random."""
-    centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    centre = centre + torch.randn_like(size) * JITTER_PLACE * size
-    size = size * (torch.randn_like(size) * JITTER_SIZE).exp()
-    return torch.cat((centre - size / 2, centre + size / 2), 1)
 
 
 def match_regions(
