@@ -8,6 +8,7 @@ import yaml
 from conftest import run
 from ultralytics import YOLO
 
+from yolospine_ultra.engine.calibration import store_temperatures, wanted_temperatures
 from yolospine_ultra.portable import DESCRIPTION, WEIGHTS, read_portable, write_portable
 
 
@@ -27,6 +28,25 @@ def test_round_trip(checkpoint, tmp_path):
     assert type(again).__name__ == "YOLOspine" and again.names == original.names
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(again.model.eval()(x)[0], original.model.eval()(x)[0])
+
+
+def test_temperatures_go_along(checkpoint, tmp_path):
+    weights = tmp_path / "calibrated.pt"
+    weights.write_bytes(checkpoint.read_bytes())
+    store_temperatures(weights, list("abcdef"), [1, 1.5, 2, 0.5, 1, 3])
+    folder = write_portable(weights, tmp_path / "portable")
+    again = YOLO(read_portable(folder, tmp_path / "again.pt"))
+    assert wanted_temperatures(True, again.model) == [1, 1.5, 2, 0.5, 1, 3]
+
+
+def test_temperatures_of_other_classes_are_refused(checkpoint, tmp_path):
+    folder = write_portable(checkpoint, tmp_path / "portable")
+    text = yaml.safe_load((folder / DESCRIPTION).read_text())
+    text["calibration"] = {"names": ["other"], "temperatures": [2.0]}
+    (folder / DESCRIPTION).write_text(yaml.safe_dump(text))
+    with pytest.raises(ValueError, match="the temperatures are of other, but the model has a, b, c, d, e, f"):
+        read_portable(folder, tmp_path / "again.pt")
+    assert not (tmp_path / "again.pt").exists()
 
 
 def test_reading_imports_no_pickled_class(checkpoint, tmp_path):

@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.engine.calibration import set_temperatures
 from yolospine_ultra.engine.model import PluginDetectionModel
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
@@ -47,6 +48,8 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
         "channels": int(model.yaml.get("channels", 3)),
         "train_args": {k: _plain(v) for k, v in content.get("train_args", {}).items() if k in DEFAULT_CFG_DICT},
     }
+    if getattr(model, "calibration", None):
+        description["calibration"] = model.calibration
     (AtomicPath(folder) / WEIGHTS).write_bytes(save(half))
     (AtomicPath(folder) / DESCRIPTION).write_bytes(yaml.safe_dump(description, sort_keys=False).encode())
     return folder
@@ -65,7 +68,8 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
     Raises:
         ImportError: safetensors is not installed.
         FileNotFoundError: one of the two files is missing.
-        ValueError: the format is unknown, or weights and architecture do not belong together.
+        ValueError: the format is unknown, weights and architecture do not belong together, or temperatures are of other
+            classes.
     """
     load = _safetensors().load
     folder, checkpoint = Path(folder), Path(checkpoint)
@@ -85,6 +89,8 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
         raise ValueError(f"{folder}: weights and architecture differ in {len(wrong)} tensors, such as {wrong[0]}.")
     model.load_state_dict(weights)
     model.names, model.args, model.task = names, description["train_args"], "detect"
+    if "calibration" in description:
+        set_temperatures(model, **description["calibration"])
     part = f"{checkpoint}.part"
     torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": description["train_args"]}, part)
     os.replace(part, checkpoint)

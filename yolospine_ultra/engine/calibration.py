@@ -48,11 +48,25 @@ def store_temperatures(weights: str | Path, names: Sequence[str], temperatures: 
     if not models or not all(isinstance(m, PluginDetectionModel) for m in models):
         raise ValueError(f"{file} is no model of this package; the host's own predictor applies no temperatures.")
     for model in models:
-        _check_names(list(names), model)
-        model.calibration = {"names": list(names), "temperatures": [float(t) for t in temperatures]}
+        set_temperatures(model, names, temperatures)
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     AtomicPath(file).write_bytes(buffer.getvalue())
+
+
+def set_temperatures(model: PluginDetectionModel, names: Sequence[str], temperatures: Sequence[float]) -> None:
+    """Give temperatures to a model; others that it has are replaced.
+
+    Args:
+        model: of the same classes.
+        names: class names that the temperatures are of.
+        temperatures: one a class, above 0.
+
+    Raises:
+        ValueError: the model's classes are others.
+    """
+    _check_names(list(names), model)
+    model.calibration = {"names": list(names), "temperatures": [float(t) for t in temperatures]}
 
 
 def wanted_temperatures(calibrate: bool, model: nn.Module) -> list[float] | None:
