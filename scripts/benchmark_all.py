@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--list", action="store_true", help="list all rows and end")
     p.add_argument("--seeds", type=_numbers, default=[0, 1, 2], help="with commas (0,1,2)")
     p.add_argument("--folds", type=_folds, default=None, metavar="K|none", help="folds by patient over train and val")
-    p.add_argument("--patient", default=PATIENT, help="regular expression: the patient in a file's stem (%(default)s)")
+    p.add_argument("--patient", default=PATIENT, help="finds the patient in a file's stem (before the first _)")
     p.add_argument("--epochs", type=int, default=60, help="(%(default)s)")
     p.add_argument("--imgsz", type=int, default=320, help="side of the input, pixels (%(default)s)")
     p.add_argument("--batch", type=int, default=16, help="images a step (%(default)s)")

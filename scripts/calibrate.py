@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--held-out-predictions", type=Path, help="of other patients, to measure on; else a cross-fit")
     parser.add_argument("--held-out-split", choices=(*SPLITS, "all"), default="test", help="(default test)")
     parser.add_argument("--first-category", type=int, default=1, help="category_id of class 0 (default 1)")
-    parser.add_argument("--patient", default=PATIENT, help=f"expression for the patient in a file's stem ({PATIENT})")
+    parser.add_argument("--patient", default=PATIENT, help="finds the patient in an image's name (before the first _)")
     parser.add_argument("--iou", type=fraction, default=RULES.iou, help=f"of a right detection (default {RULES.iou})")
     parser.add_argument("--conf", type=fraction, default=RULES.conf, help=f"least score that counts ({RULES.conf})")
     parser.add_argument("--bins", type=whole_from(1), default=RULES.bins, help=f"of the score (default {RULES.bins})")
@@ -71,12 +71,12 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]
         held_out, _ = read_set(args, args.held_out_split, args.held_out_predictions, problems)
     rules = Rules(iou=args.iou, conf=args.conf, bins=args.bins, folds=args.folds, least=args.least)
     report = {"split": args.split} | calibration_report(fit, names, rules, held_out)
-    if args.weights:
+    if args.out:
+        save_plots(report, args.out)
+    if args.weights:  # last: a checkpoint is rewritten by a study that has come to its end
         from yolospine_ultra.engine.calibration import store_temperatures
 
         store_temperatures(args.weights, names, list(report["temperatures"]["classes"].values()))
-    if args.out:
-        save_plots(report, args.out)
     return report, format_report(report)
 
 

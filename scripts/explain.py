@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="of a YOLO, RT-DETR, YOLOspine, or the benchmark's")
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="val", help="(default val)")
     parser.add_argument("--data-root", type=Path, help="folder in place of the YAML's path")
-    parser.add_argument("--patient", default=PATIENT, help=f"expression for the patient in a file's stem ({PATIENT})")
+    parser.add_argument("--patient", default=PATIENT, help="finds the patient in an image's name (before the first _)")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), help="(default: all)")
     parser.add_argument(
         "--select",

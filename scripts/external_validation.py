@@ -66,7 +66,9 @@ def arguments() -> argparse.Namespace:
         help="class that nobody graded in these images, which is left out; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--patient", default=PATIENT, help=f"expression whose group finds the patient in a file's stem ({PATIENT})"
+        "--patient",
+        default=PATIENT,
+        help="expression whose group finds the patient in an image's name (default: before its first _)",
     )
     parser.add_argument("--seconds", help="seconds a scan, measured elsewhere: a number, or a CSV with image,seconds")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
@@ -77,21 +79,21 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def operating_point(args: argparse.Namespace, s: Study, ranked: list[Ranked]) -> tuple[np.ndarray, list[str]]:
-    """Thresholds (C,), read, chosen and written, or one for all classes; and notes on them."""
-    images = [x.name for x in s.truth]
+def operating_point(
+    args: argparse.Namespace, s: Study, ranked: list[Ranked], patients: list[str]
+) -> tuple[np.ndarray, list[str], dict | None]:
+    """Thresholds (C,), read, chosen, or one for all classes; notes on them; and what was chosen."""
     if args.thresholds:
         thresholds, used = read_thresholds(args.thresholds, s.names)
-        same = sum(name in used for name in images)
-        note = f"Thresholds were chosen on {same} images of these names: optimistic if they are the same."
-        return thresholds, [note] if same else []
+        same = len(used & set(patients))
+        note = f"Thresholds were chosen on {same} patients of these names: optimistic if they are the same."
+        return thresholds, [note] if same else [], None
     if not args.choose_thresholds:
-        return np.full(len(s.names), args.conf), []
-    chosen = choose_thresholds(ranked, s.names, images, args.choose_thresholds, args.conf)
-    write_thresholds(chosen, args.out / "thresholds.json")
+        return np.full(len(s.names), args.conf), [], None
+    chosen = choose_thresholds(ranked, s.names, patients, args.choose_thresholds, args.conf)
     notes = [f"Thresholds ({args.choose_thresholds}) were chosen on these same images: optimistic."]
     notes += [f"Threshold of {n}: {c['why']} {args.conf:g}." for n, c in chosen["classes"].items() if "why" in c]
-    return np.array([c["threshold"] for c in chosen["classes"].values()]), notes
+    return np.array([c["threshold"] for c in chosen["classes"].values()]), notes, chosen
 
 
 def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]:
@@ -101,13 +103,15 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]
     )
     patients = patients_of([x.name for x in s.truth], args.patient)
     ranked = rank(s.truth, s.found, len(s.names), args.iou)
-    thresholds, notes = operating_point(args, s, ranked)
+    thresholds, notes, chosen = operating_point(args, s, ranked, patients)
     report = external_report(s.truth, s.found, s.names, thresholds, ranked, patients, args.iou)
     if args.seconds:
         report["seconds"] = read_seconds(args.seconds, s.truth, problems.append)
     report = {"split": args.split, **report, "notes": s.notes + notes + report["notes"]}
     if args.out:
         save_external(report, args.out)
+    if chosen:
+        write_thresholds(chosen, args.out / "thresholds.json")
     return report, format_external(report)
 
 

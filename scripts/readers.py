@@ -55,7 +55,9 @@ def arguments() -> argparse.Namespace:
         help="class that nobody graded in these images, which is left out; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--patient", default=PATIENT, help=f"expression whose group finds the patient in a file's stem ({PATIENT})"
+        "--patient",
+        default=PATIENT,
+        help="expression whose group finds the patient in an image's name (default: before its first _)",
     )
     parser.add_argument(
         "--seconds", help="seconds a scan: the model's as a number, or a CSV with reader,image,seconds (reader `model`)"
@@ -71,7 +73,7 @@ def study(args: argparse.Namespace, problems: list[Problem]) -> tuple[dict, str]
         args.data, args.split, args.data_root, args.predictions, args.ungraded, args.first_category, problems.append
     )
     points = read_thresholds(args.thresholds, s.names)[0] if args.thresholds else np.full(len(s.names), args.conf)
-    readings = read_readings(args.readers, s.truth, s.names, problems.append, args.read_all)
+    readings = read_readings(args.readers, s.truth, s.names, problems.append, args.read_all, args.ungraded)
     patients = patients_of([x.name for x in s.truth], args.patient)
     report = reader_report(s.truth, s.found, points, readings, s.names, patients, args.margin, args.iou)
     if args.seconds:

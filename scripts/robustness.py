@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", metavar="NAME", help="of corruption errors (default: the last of several models)")
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="val", help="(default val)")
     parser.add_argument("--data-root", type=Path, help="folder in place of the YAML's path")
-    parser.add_argument("--patient", default=PATIENT, help=f"expression for the patient in a file's stem ({PATIENT})")
+    parser.add_argument("--patient", default=PATIENT, help="finds the patient in an image's name (before the first _)")
     parser.add_argument("--types", nargs="+", choices=tuple(DEGRADATIONS), help="(default: all)")
     parser.add_argument("--imgsz", type=int, help="input size, pixels (default: what each model was trained with)")
     parser.add_argument("--device", default="cpu", help="(default cpu)")

@@ -76,9 +76,13 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; expected a folder that write_portable made.")
-    description = yaml.safe_load((folder / DESCRIPTION).read_text())
-    if description.get("format") != FORMAT:
-        raise ValueError(f"{folder / DESCRIPTION} has format {description.get('format')}; this version reads {FORMAT}.")
+    try:
+        description = yaml.safe_load((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / DESCRIPTION} is no YAML: {error}") from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{folder / DESCRIPTION} has format {found}; this version reads {FORMAT}.")
     names = description["names"]
     model = PluginDetectionModel(description["architecture"], ch=description["channels"], nc=len(names), verbose=False)
     weights, expected = load((folder / WEIGHTS).read_bytes()), model.state_dict()

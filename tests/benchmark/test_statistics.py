@@ -53,6 +53,17 @@ def test_folds_are_averaged_within_a_class_then_classes():
     np.testing.assert_allclose(mean_precision([halves], [ones, ones])[0], expected, atol=1e-9)
 
 
+def test_a_resample_without_a_class_is_left_out():
+    """The mean of the classes that it has would be of other classes than the value it is an interval of."""
+    truth, found = make_findings(12, 3, 4)
+    runs = [[match(truth, found, 3)]]
+    ones, rare = np.ones(12, dtype=np.int64), np.array([not (x.classes == 2).any() for x in truth], dtype=np.int64)
+    made = mean_precision(runs, [np.stack([ones, rare])])
+    assert np.isfinite(made[0]).all() and np.isnan(made[1]).all()
+    values = np.array([[0.5, np.nan, 0.1], [0.4, 0.2, 0.3]])
+    assert ranks(values).tolist() == [[1, 2], [2, 1]]
+
+
 def test_t_interval_is_scipys():
     values = [0.31, 0.35, 0.30]
     made = t_interval(values)

@@ -243,7 +243,8 @@ def test_predictions_as_the_host_writes_them(tmp_path):
     images = findings("007.png", "b.x.png", "nothing.png")
     for entries in (host.jdict, [{k: v for k, v in e.items() if k != "file_name"} for e in host.jdict]):
         found = read_predictions(write_json(tmp_path, entries), images, 3, problems.append)
-        assert [x.name for x in found] == ["007.png", "b.x.png", "nothing.png"] and not problems
+        assert [x.name for x in found] == ["007.png", "b.x.png", "nothing.png"]
+        assert "1 of 3 images have no prediction, such as nothing.png" in str(problems.pop()) and not problems
         assert [x.classes.tolist() for x in found] == [[0, 2], [1], []]
         np.testing.assert_allclose(found[0].boxes, [[10, 20, 30, 60], [5, 5, 15, 15]])
         assert found[0].scores.tolist() == [0.75, 0.5] and found[2].scores.tolist() == []
@@ -258,6 +259,32 @@ def test_predictions_match_by_folder_where_the_name_is_not_enough(tmp_path):
         read_predictions(write_json(tmp_path, [entry()]), images, 1)
 
 
+@pytest.mark.parametrize("name", ["train/a.png", "x/train/a.jpg"])
+def test_folders_that_contradict_are_another_image(tmp_path, name):
+    problems, images = [], findings("val/a.png", "val/b.png")
+    file = write_json(tmp_path, [entry(file_name=name), entry(file_name="b.png")])
+    found = read_predictions(file, images, 1, problems.append)
+    assert [len(x) for x in found] == [0, 1]
+    assert [p.kind for p in problems] == ["unknown-image", "no-prediction"]
+    found = read_predictions(write_json(tmp_path, [entry(file_name="/data/val/a.png")]), images, 1, problems.append)
+    assert [len(x) for x in found] == [1, 0]
+
+
+def test_predictions_of_other_images_alone_are_refused(tmp_path):
+    file = write_json(tmp_path, [entry(file_name="1.png"), entry(file_name="2.png")])
+    with pytest.raises(ValueError, match=r"predictions of '1\.png' and others, and of none of the 1 images such as 'a"):
+        read_predictions(file, findings("a.png"), 1, [].append)
+    (found,) = read_predictions(write_json(tmp_path, []), findings("a.png"), 1, [].append)  # it may find nothing
+    assert not len(found)
+
+
+def test_repeated_entries_count_once(tmp_path):
+    problems, several = [], [entry(), entry(score=0.25), entry(), entry(category_id=2)]
+    (found,) = read_predictions(write_json(tmp_path, several), findings("a.png"), 2, problems.append)
+    assert found.scores.tolist() == [0.5, 0.25, 0.5] and found.classes.tolist() == [0, 0, 1]
+    assert [p.kind for p in problems] == ["duplicate"] and "entry 2" in problems[0].file
+
+
 def test_predictions_of_another_file_type_match_by_stem(tmp_path):
     found = read_predictions(write_json(tmp_path, [entry(file_name="a.jpg")]), findings("a.png"), 1)
     assert [len(x) for x in found] == [1]
@@ -269,13 +296,14 @@ def test_category_ids_from_0_are_refused_unless_said_so(tmp_path):
         read_predictions(file, findings("a.png"), 3)
     (found,) = read_predictions(file, findings("a.png"), 3, first_category=0)
     assert found.classes.tolist() == [1, 0]
+    with pytest.raises(ValueError, match="category_id 4, expected 1 to 3; the file is of other classes, or does not"):
+        read_predictions(write_json(tmp_path, [entry(category_id=4)]), findings("a.png"), 3)
 
 
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [
         (entry(file_name="other.png"), "unknown-image"),
-        (entry(category_id=4), "class"),
         (entry(category_id="x"), "prediction"),
         (entry(category_id=1.5), "prediction"),
         (entry(score=1.5), "prediction"),
@@ -329,6 +357,6 @@ def test_hostile_entries_are_reported_or_refused_in_a_sentence(tmp_path_factory,
     try:
         (found,) = read_predictions(file, findings("a.png"), 3, problems.append)
     except ValueError as error:
-        assert "category_id" in str(error)  # from 0: the one thing that stops the reading
+        assert "category_id" in str(error) or "of none of the 1 images" in str(error)  # what stops the reading
     else:
-        assert len(found) + len(problems) == len(entries)
+        assert len(found) + sum(p.kind != "no-prediction" for p in problems) == len(entries)

@@ -41,6 +41,17 @@ def test_both_layouts_are_read(small):
     assert every.take(np.array([2])).levels.tolist() == ["L4/L5"]
 
 
+def test_images_of_one_name_are_told_apart_by_their_split_or_refused(small, tmp_path):
+    data = small(
+        "image,patient,class,x1,y1,x2,y2,pfirrmann,split\na.png,7,DDD,0,0,5,5,3,train\na.png,8,DDD,0,0,6,6,2,val\n"
+    )
+    assert read_boxes(data, "val", "pfirrmann").patients.tolist() == ["8"]
+    (tmp_path / "images/val/more").mkdir()
+    cv2.imwrite(str(tmp_path / "images/val/more/a.png"), np.zeros((40, 60), np.uint8))
+    with pytest.raises(ValueError, match=r"several images are called a\.png"):
+        read_boxes(data, "val", "pfirrmann")
+
+
 def test_bad_rows_are_named_and_left_out(small):
     data = small(
         "image,patient,class,x1,y1,x2,y2,pfirrmann\n"

@@ -172,7 +172,9 @@ def _needed(count: np.ndarray) -> np.ndarray:
 def mean_precision(runs: Sequence[Sequence[list[ClassMatches]]], weights: Sequence[np.ndarray]) -> np.ndarray:
     """Mean average precision over seeds, of each resample.
 
-    Within a seed the AP of a class is averaged over the folds that have ground truth of it, then over classes.
+    Within a seed the AP of a class is averaged over the folds that have ground truth of it, then over the classes that
+    have ground truth in any fold. A resample without one of these classes is NaN: its mean would be of other classes,
+    in the mean of easier ones where the rare are hard.
 
     Args:
         runs: for each seed, for each fold, the matches of each class.
@@ -184,10 +186,27 @@ def mean_precision(runs: Sequence[Sequence[list[ClassMatches]]], weights: Sequen
     seeds = []
     for folds in runs:
         by_fold = np.stack([weighted_precision(m, w) for m, w in zip(folds, weights, strict=True)])
-        seeds.append(mean_defined(mean_defined(by_fold)))
+        labelled = np.array([any(m.boxes.any() for m in of_class) for of_class in zip(*folds, strict=True)])
+        seeds.append(mean_of_classes(mean_defined(by_fold), labelled))
     return np.mean(seeds, 0)
 
 
+def mean_of_classes(values: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Mean over the classes that have ground truth in all the images, whatever a resample has drawn.
+
+    Args:
+        values: (C, ...), NaN where not defined.
+        labelled: (C,) bool.
+
+    Returns:
+        (...), NaN where a labelled class is NaN, or none is labelled.
+    """
+    return values[labelled].mean(0) if labelled.any() else np.full(values.shape[1:], np.nan)
+
+
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each model in each resample, 1 for the greatest value, the mean of their ranks for equals: (M, B)."""
-    return stats.rankdata(-values, axis=0)
+    """Rank of each model (M, B) in each resample, 1 for the greatest value, the mean of their ranks for equals.
+
+    (M, B'): resamples in which a model's value is NaN are left out.
+    """
+    return stats.rankdata(-values[:, np.isfinite(values).all(0)], axis=0)

@@ -193,6 +193,8 @@ def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[s
     rows = []
     for k, metric in enumerate(COMPARED):
         table = ranks(np.stack([_mean_of(c, both)[1:, k] for c in curves.values()]))
+        if not table.size:
+            continue
         for model, row in zip(curves, table, strict=True):
             low, high = percentile_bounds(row)
             made = {

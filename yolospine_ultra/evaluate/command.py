@@ -52,6 +52,8 @@ def run_command(study: Callable[[list[Problem]], tuple[dict[str, Any], str]], ou
     """
     problems: list[Problem] = []
     try:
+        if out and out.exists() and not out.is_dir():
+            raise NotADirectoryError(f"{out} is a file; expected a folder, or a name that is free.")
         report, shown = study(problems)
         report["problems"] = {"counts": count_problems(problems), "list": [str(p) for p in problems]}
         text = json.dumps(report, indent=2, allow_nan=False)

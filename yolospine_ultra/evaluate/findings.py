@@ -21,6 +21,7 @@ from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import Problem, read_labels
 from yolospine_ultra.data.scans import read_view, suffix_kind
 from yolospine_ultra.evaluate.dataset_files import find_files
+from yolospine_ultra.evaluate.image_names import ImageNames
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,8 @@ def read_predictions(
             missing), category_id, bbox (x, y, width, height in pixels) and score.
         images: the dataset's images, which the entries are matched to by file name, else by stem or image_id.
         nc: number of classes.
-        report: called with every `Problem`.
+        report: called with every `Problem`: entries that are none, of other images, or twice there, all left out, and
+            once with the number of images that have no prediction.
         first_category: category_id of class 0. The host writes 1; some tools count from 0.
 
     Returns:
@@ -151,36 +153,35 @@ def read_predictions(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no such JSON, a category below `first_category` (all classes would be off by one), or an entry
-            whose name fits several images.
+        ValueError: no such JSON; a category that the classes do not have (all may be off by one); an entry whose name
+            fits several images; or entries of other images only.
     """
     entries = _load_json(Path(file))
-    keys = image_keys(images)
-    rows: list[list[tuple[int, float, list[float]]]] = [[] for _ in images]
+    known = ImageNames([x.name for x in images])
+    # of each image its rows, the keys of a dictionary, which has each once
+    rows: list[dict[tuple[int, float, tuple[float, ...]], None]] = [{} for _ in images]
+    strangers = []
     for number, entry in enumerate(entries):
         where = f"{file}, entry {number}"
         parsed = _parse_entry(entry)
         if isinstance(parsed, str):
             report(Problem(where, "prediction", f"{parsed}; left out"))
             continue
-        candidates, category, score, box = parsed
-        if category < first_category:
-            raise ValueError(
-                f"{where}: category_id {category}, expected {first_category} to {nc + first_category - 1}; "
-                f"category ids that count from {category} need first_category={category}."
-            )
-        if category >= nc + first_category:
-            text = f"category_id {category}, expected {first_category} to {nc + first_category - 1}; left out"
-            report(Problem(where, "class", text))
-            continue
-        found = next((keys[c] for c in candidates if c in keys), None)
-        if found is None:
-            report(Problem(where, "unknown-image", f"the data set has no image {candidates[0]!r}; left out"))
-        elif len(found) > 1:
+        name, category, score, box = parsed
+        _check_category(category, first_category, nc, where)
+        found = known.find(name)
+        if len(found) > 1:
             both = " and ".join(images[i].name for i in found[:2])
-            raise ValueError(f"{where}: {candidates[0]!r} may be {both}; evaluate their splits one by one.")
+            raise ValueError(f"{where}: {name!r} may be {both}; evaluate their splits one by one.")
+        row = (category - first_category, score, box)
+        if not found:
+            strangers.append(name)
+            report(Problem(where, "unknown-image", f"the data set has no image {name!r}; left out"))
+        elif row in rows[found[0]]:
+            report(Problem(where, "duplicate", f"says the same of {name!r} as an entry above; counted once"))
         else:
-            rows[found[0]].append((category - first_category, score, box))
+            rows[found[0]][row] = None
+    _check_images(file, images, [len(r) for r in rows], strangers, report)
     return [
         ImageFindings(
             image.name,
@@ -190,6 +191,39 @@ def read_predictions(
         )
         for image, found in zip(images, rows, strict=True)
     ]
+
+
+def _check_category(category: int, first: int, nc: int, where: str) -> None:
+    """Refuse a class that the dataset does not have: the file may count from another number, so that all are moved."""
+    if first <= category < nc + first:
+        return
+    low = f"category ids that count from {category} need first_category={category}"
+    high = f"the file is of other classes, or does not count from {first}"
+    expected = f"expected {first} to {nc + first - 1}"
+    raise ValueError(f"{where}: category_id {category}, {expected}; {low if category < first else high}.")
+
+
+def _check_images(
+    file: str | Path, images: Sequence[ImageFindings], rows: Sequence[int], strangers: Sequence[str], report: Reporter
+) -> None:
+    """Refuse predictions of other images, and say how many images have none.
+
+    Args:
+        file: for messages.
+        images: of the dataset.
+        rows: predictions of each of them.
+        strangers: names of other images that the file has predictions of.
+        report: called with a `Problem`.
+    """
+    if strangers and not any(rows):
+        raise ValueError(
+            f"{file} has predictions of {strangers[0]!r} and others, and of none of the {len(images)} images such as "
+            f"{images[0].name!r}; give the data and the split that they are of."
+        )
+    without = [x.name for x, n in zip(images, rows, strict=True) if not n]
+    if without:
+        text = f"{len(without)} of {len(images)} images have no prediction, such as {without[0]}; nothing found there"
+        report(Problem(str(file), "no-prediction", text))
 
 
 def _load_json(file: Path) -> list:
@@ -205,19 +239,8 @@ def _load_json(file: Path) -> list:
     return entries
 
 
-def image_keys(images: Sequence[ImageFindings]) -> dict[str, list[int]]:
-    """Every name an entry may call an image by, with the images that have it; prefixes keep the kinds of name apart."""
-    keys: dict[str, list[int]] = {}
-    for i, image in enumerate(images):
-        path = Path(image.name)
-        stems = {path.stem, str(int(path.stem))} if path.stem.isdecimal() else {path.stem}
-        for key in {f"path:{image.name}", f"name:{path.name}", *(f"stem:{s}" for s in stems)}:
-            keys.setdefault(key, []).append(i)
-    return keys
-
-
-def _parse_entry(entry: object) -> tuple[list[str], int, float, list[float]] | str:
-    """Keys of the image (best first), category, score and x1 y1 x2 y2 of an entry, or what is wrong with it."""
+def _parse_entry(entry: object) -> tuple[str, int, float, tuple[float, ...]] | str:
+    """Name of the image, category, score and x1 y1 x2 y2 of an entry, or what is wrong with it."""
     if not isinstance(entry, dict):
         return f"expected an object, got {type(entry).__name__}"
     missing = [k for k in ("category_id", "bbox", "score") if k not in entry]
@@ -234,8 +257,5 @@ def _parse_entry(entry: object) -> tuple[list[str], int, float, list[float]] | s
         return f"bbox {entry['bbox']}, expected finite x, y and a size of at least 0"
     if not 0 <= score <= 1:
         return f"score {score}, expected 0..1"
-    if "file_name" not in entry:
-        return [f"stem:{entry['image_id']}"], int(category), score, [x, y, x + w, y + h]
-    path = Path(str(entry["file_name"]))
-    folder = [f"path:{path.as_posix()}"] if len(path.parts) > 1 else []
-    return [*folder, f"name:{path.name}", f"stem:{path.stem}"], int(category), score, [x, y, x + w, y + h]
+    name = str(entry["file_name"] if "file_name" in entry else entry["image_id"])
+    return name, int(category), score, (x, y, x + w, y + h)

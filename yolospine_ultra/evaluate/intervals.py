@@ -20,7 +20,8 @@ from scipy.stats import binomtest
 LEVEL = 0.95
 RESAMPLES = 2000
 _SAME = 1e-9  # values of resamples closer than this are equal but for rounding
-PATIENT = r"^([^_]+)"  # the part of a file's stem before the first underscore
+# What a file's name has before its first underscore, with the folders before it but that of a split
+PATIENT = r"^(?:(?:train|val|test)/)?((?:.*/)?[^_/]+)"
 
 
 def wilson(hits: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
@@ -36,8 +37,8 @@ def patients_of(names: Sequence[str], pattern: str = PATIENT) -> list[str]:
 
     Args:
         names: file names of images, with or without folders.
-        pattern: regular expression whose first group, searched in a file's stem, is the patient; `(.*)` makes every
-            image a patient of its own.
+        pattern: regular expression whose first group, searched in a name without its suffix, is the patient; `(.*)`
+            makes every image a patient of its own, `(.*)/` every folder.
 
     Raises:
         ValueError: no such expression, or a name in which it finds nothing.
@@ -46,11 +47,23 @@ def patients_of(names: Sequence[str], pattern: str = PATIENT) -> list[str]:
         groups = re.compile(pattern).groups
     except re.error as error:
         raise ValueError(f"{pattern!r} is no regular expression ({error}); expected one with one group.") from error
-    found = [re.search(pattern, Path(name).stem) if groups else None for name in names]
+    found = [re.search(pattern, Path(name).with_suffix("").as_posix()) if groups else None for name in names]
     wrong = [name for name, match in zip(names, found, strict=True) if not match or not match[1]]
     if wrong:
         raise ValueError(f"{wrong[0]} tells no patient by {pattern!r}; expected an expression whose group finds one.")
     return [match[1] for match in found]
+
+
+def patient_notes(patients: Sequence[str]) -> list[str]:
+    """What a reader of intervals over patients has to know: that there is one, or that each image is one of its own."""
+    if len(set(patients)) < 2:
+        return ["There is one patient: no interval over patients is defined."]
+    if len(set(patients)) == len(patients):
+        return [
+            f"Each of the {len(patients)} images is taken as a patient of its own, such as {patients[0]!r}; if several "
+            "are of one, intervals over patients are too narrow: tell patients by --patient."
+        ]
+    return []
 
 
 def draw_patients(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:

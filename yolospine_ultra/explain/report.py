@@ -118,7 +118,8 @@ def _verdict(last: Mapping[str, Any]) -> str | None:
     if last["value"] is None:
         return None
     low, high = last["interval"]
-    low, high = (last["value"], last["value"]) if low is None else (low, high)
+    if low is None:  # as of one patient: a value alone does not tell on which side of the limit it lies
+        return "open"
     return "passes" if high < SURVIVES else "fails" if low >= SURVIVES else "open"
 
 

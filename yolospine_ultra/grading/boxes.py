@@ -75,17 +75,21 @@ def read_boxes(
 
     Raises:
         FileNotFoundError: no such YAML or folder, or no `annotations.csv` in it.
-        ValueError: the table lacks a column, or the split has no box, or none with a grade.
+        ValueError: the table lacks a column, several images have one name, or no box of the split has a grade.
     """
     found = find_files(data, split, root)
     table = found.base / "annotations.csv"
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not there; expected a row a box with the column {grade}.")
     files = {f.name: f for f in found.images}
+    if len(files) < len(found.images):
+        twice = next(f.name for f in found.images if files[f.name] is not f)
+        raise ValueError(f"several images are called {twice}, so that {table.name} does not tell whose boxes it has.")
     problems: list[Problem] = []
     rows = []
     for line, row in read_table(table, ("image", "patient", *([grade] if grade else [])), problems):
-        if row["image"] not in files or (grade and row[grade] in ("", "0")):
+        of_another = split != "all" and row.get("split") not in (None, "", split)
+        if row["image"] not in files or of_another or (grade and row[grade] in ("", "0")):
             continue
         parsed = _parse(row, grade, grades)
         if isinstance(parsed, str):

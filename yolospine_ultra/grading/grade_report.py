@@ -139,7 +139,9 @@ def _kappa(pairs: np.ndarray, grades: Sequence[int], weights: np.ndarray) -> dic
     value = or_none(float(quadratic_kappa(pairs.sum(0), grades)))
     drawn = quadratic_kappa(np.tensordot(weights, pairs, 1), grades)
     made = {"value": value, "patients": percentile_interval(drawn)}
-    return made if value is not None else made | {"why": "not defined, because all grades are one"}
+    if value is not None:
+        return made
+    return made | {"why": f"not defined, because {'all grades are one' if pairs.any() else 'nothing is graded'}"}
 
 
 def format_report(report: Mapping[str, Any], roman: Mapping[int, str]) -> str:

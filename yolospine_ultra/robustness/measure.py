@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from yolospine_ultra.benchmark.metrics import mean_defined
-from yolospine_ultra.benchmark.statistics import match, weighted_precision
+from yolospine_ultra.benchmark.statistics import match, mean_of_classes, weighted_precision
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.evaluate.intervals import or_none, percentile_interval
 from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
@@ -88,7 +87,8 @@ class Precision:
     """Average precision of the images as they are, and of every resample.
 
     Attributes:
-        map50_95, map50: (1 + B,) mean over classes; the first of all images, then the resamples. NaN without labels.
+        map50_95, map50: (1 + B,) mean over the classes with labels; the first of all images, then the resamples. NaN
+            without labels, and in a resample that lacks one of these classes.
         classes: (C,) AP50-95 of all images, NaN for classes without labels.
     """
 
@@ -101,8 +101,9 @@ def precision(
     truth: Sequence[ImageFindings], found: Sequence[ImageFindings], nc: int, weights: np.ndarray
 ) -> Precision:
     """COCO's average precision, also of the images drawn `weights` (1 + B, images) times."""
-    by_class = weighted_precision(match(truth, found, nc), weights)
-    means = mean_defined(by_class)
+    matches = match(truth, found, nc)
+    by_class = weighted_precision(matches, weights)
+    means = mean_of_classes(by_class, np.array([m.boxes.any() for m in matches]))
     return Precision(means[:, 0], means[:, 1], by_class[:, 0, 0])
 
 

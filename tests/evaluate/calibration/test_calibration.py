@@ -250,7 +250,9 @@ def test_report_on_other_patients():
 def test_a_temperature_that_does_not_fit_says_so():
     made = labelled_set(60, -0.5)  # the higher the score, the more often wrong
     report = calibration_report(made, ["x", "y"], Rules(resamples=2))
-    assert report["temperatures"]["at_limit"] == ["x", "y"] and "T of x is at its limit" in format_report(report)
+    assert report["temperatures"]["unfit"] == ["x", "y"]
+    assert "No temperature fits the scores of x: it is left as it is, T = 1." in format_report(report)
+    assert report["temperatures"]["classes"] == {"x": 1, "y": 1} and report["temperatures"]["shared"] == 1
 
 
 def test_diagram_is_written_and_none_where_nothing_is(tmp_path):

@@ -52,16 +52,19 @@ def test_empty_images():
 
 
 def plain_confusion(truth, found, nc, iou):
-    """The same in plain loops: first within classes, then across, best score first."""
+    """The same in plain loops: first within classes, then across, best score first, without what was rightly said."""
     matrix = [[0] * (nc + 1) for _ in range(nc + 1)]
     order = sorted(range(len(found)), key=lambda k: -found.scores[k])
     truths, used = set(range(len(truth))), set()
+    overlap = [[plain_iou(t.tolist(), f.tolist()) for f in found.boxes] for t in truth.boxes]
     for same in (True, False):
+        right = set(range(len(truth))) - truths
         for k in order:
+            again = any(overlap[i][k] >= iou and truth.classes[i] == found.classes[k] for i in right)
             fits = {
-                i: plain_iou(truth.boxes[i].tolist(), found.boxes[k].tolist())
+                i: overlap[i][k]
                 for i in sorted(truths)
-                if k not in used and (not same or truth.classes[i] == found.classes[k])
+                if k not in used and not again and (not same or truth.classes[i] == found.classes[k])
             }
             best = max(fits, key=fits.get, default=None)
             if best is not None and fits[best] >= iou:
@@ -135,10 +138,9 @@ def test_misses_lower_what_the_matched_part_does_not_see():
 counts = hnp.arrays(np.int64, (4, 4), elements=st.sampled_from([0, 0, 1, 3, 40]))
 
 
-def sklearn_scores(matrix):
-    """The same numbers by scikit-learn, from label lists written out."""
+def sklearn_scores(matrix, labels):
+    """The same numbers by scikit-learn, from label lists written out; F1 over some classes."""
     true, guess = (np.repeat(x.ravel(), matrix.ravel()) for x in np.indices(matrix.shape))
-    labels = np.flatnonzero(matrix[:-1].sum(1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = (
@@ -161,7 +163,7 @@ def test_numbers_are_those_of_scikit_learn(matrix):
         if not part[:3].any():
             assert all(math.isnan(measured[prefix + k]) for k in SCORES)
             continue
-        for k, value in sklearn_scores(part).items():
+        for k, value in sklearn_scores(part, np.flatnonzero(matrix[:3].sum(1))).items():
             assert measured[prefix + k] == pytest.approx(value, nan_ok=True, abs=1e-12), prefix + k
 
 
@@ -187,6 +189,24 @@ def test_class_scores_are_those_of_scikit_learn_and_average_to_macro_f1(matrix):
     assert np.isnan(scores["f1"][~labelled]).all()
     if labelled.any():
         assert np.nanmean(scores["f1"]) == pytest.approx(agreement(matrix)["macro_f1"])
+
+
+def test_what_is_missed_altogether_counts_in_the_matched_macro_f1():
+    measured = agreement(np.array([[4, 0, 0], [0, 0, 5], [0, 0, 0]]))  # all of class 0 right, all of class 1 missed
+    assert measured["matched_macro_f1"] == measured["macro_f1"] == 0.5
+
+
+def test_a_resample_without_a_class_has_no_macro_f1():
+    matrices = np.array([[[4, 0, 0], [0, 1, 1], [0, 0, 0]], [[8, 0, 0], [0, 0, 0], [0, 0, 0]]])
+    made = agreements(matrices, np.array([True, True]))
+    assert made["macro_f1"][0] == pytest.approx((1 + 2 / 3) / 2) and np.isnan(made["macro_f1"][1])
+    assert np.isnan(made["matched_macro_f1"][1]) and made["accuracy"][1] == 1
+
+
+def test_a_repeated_box_is_false_and_no_wrong_label_of_the_second_finding():
+    truth = image((0, *SITE), (1, *SITE))
+    found = image((0, *SITE, 0.9), (0, *SITE, 0.8), scored=True)
+    assert confusion(truth, found, 2).tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_the_benchmark_measures_with_these():

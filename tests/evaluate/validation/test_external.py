@@ -165,7 +165,7 @@ def test_thresholds_are_chosen_written_and_used(study, capsys, tmp_path):
     assert study("--thresholds", "chosen/thresholds.json", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["thresholds"] == {"x": 0.2, "y": 0.6, "z": 0.25} and report["classes"]["x"]["recall"] == 1
-    assert any("chosen on 2 images of these names" in n for n in report["notes"])
+    assert any("chosen on 2 patients of these names" in n for n in report["notes"])
     assert study("--choose-thresholds", "fp=0", "--out", "strict", "--json", "--ungraded", "z") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["thresholds"]["x"] == 0.9 and list(report["thresholds"]) == ["x", "y"]

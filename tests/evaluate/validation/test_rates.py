@@ -89,6 +89,23 @@ def test_a_resample_is_the_images_drawn(pair):
                 np.testing.assert_array_equal(drawn.average(kind, how, every)[b], again.average(kind, how, every))
 
 
+def test_a_resample_without_a_class_has_no_macro_average():
+    """Two patients, one of whom alone has the second class: its mean over one class would be of something else."""
+    one, other = (0, 0, 10, 10), (50, 50, 60, 60)
+    truth = [image((0, *one), (1, *other)), image((0, *one))]
+    found = [image((0, *one, 0.9), scored=True), image((0, *one, 0.9), scored=True)]
+    drawn = count_boxes(confusions(truth, found, 2)).drawn(np.array([[1, 1], [2, 0], [0, 2]]))
+    classes = np.array([True, True])
+    np.testing.assert_array_equal(drawn.average("sensitivity", "macro", classes), [0.5, 0.5, np.nan])
+    np.testing.assert_array_equal(drawn.average("sensitivity", "count_weighted", classes), [2 / 3, 0.5, 1])
+
+
+def test_classes_without_negatives_are_in_no_average_of_specificity():
+    present = np.array([[True, False], [True, True]])
+    table = rate_table(count_images(present, present), ["x", "y"], draw_patients(["a", "b"], 20))
+    assert table["macro"]["sensitivity"]["classes"] == 2 and table["macro"]["specificity"]["classes"] == 1
+
+
 # intervals
 
 
@@ -125,6 +142,8 @@ def test_share():
 def test_patients_of_names():
     assert patients_of(["val/104_t2.png", "28_t1.png", "7.png"]) == ["104", "28", "7"]
     assert patients_of(["a-1.png", "a-2.png"], r"(\d)$") == ["1", "2"]
+    sites = ["a_b/1_t1.png", "c/1_t1.png", "train/2_x.png", "val/2_y.png"]
+    assert patients_of(sites) == ["a_b/1", "c/1", "2", "2"] and patients_of(sites, "(.*)/")[:2] == ["a_b", "c"]
     for pattern, message in ((r"(\d+)", "a.png tells no patient"), ("a", "tells no patient"), ("(", "no regular exp")):
         with pytest.raises(ValueError, match=message):
             patients_of(["1.png", "a.png"], pattern)

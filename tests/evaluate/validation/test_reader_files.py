@@ -57,11 +57,11 @@ def test_read_all_takes_images_without_a_row_as_normal(readings):
 
 def test_what_does_not_fit_the_data_is_left_out_with_a_word(readings):
     (one, two), problems = readings(
-        HEAD + "R1,1_a.png,x,0,0,9,9\nR1,1_a.png,x,0,0,9,9\nR1,1_b.png,Z,0,0,9,9\nR2,9.png,x,0,0,9,9\n"
+        HEAD + "R1,1_a.png,x,0,0,9,9\nR1,1_a.png,x,0,0,9,9\nR1,1_b.png,Z,0,0,9,9\nR2,9.png,x,0,0,9,9\n", ungraded=["Z"]
     )
-    assert one.read.tolist() == [True, True, False] and len(one.boxes[0]) == 1  # a foreign class, but it was read
+    assert one.read.tolist() == [True, True, False] and len(one.boxes[0]) == 1  # an ungraded class, but it was read
     assert not two.read.any()
-    for problem, word in zip(problems, ("counted once", "class 'Z', expected x, y", "no image '9.png'"), strict=True):
+    for problem, word in zip(problems, ("counted once", "Z is not graded here", "no image '9.png'"), strict=True):
         assert word in problem
 
 
@@ -76,6 +76,7 @@ def test_what_does_not_fit_the_data_is_left_out_with_a_word(readings):
         (HEAD + "R1,1_a.png,x,0,0,nine,9\n", "expected x1 < x2"),
         (HEAD + "R1,1_a.png,x,0,0,9,\n", "expected x1 < x2"),
         (HEAD + "R1,1_a.png,,0,0,9,9\n", "line 2: a box without a class"),
+        (HEAD + "R1,1_a.png,X,0,0,9,9\n", "line 2: class 'X', expected one of x, y"),  # not a finding that was missed
         (HEAD + "R1,1_a.png,x,0,0,9,9\nR1,1_b.png,x,,,,\n", "R1 has a box in line 2 and none in line 3"),
         (HEAD + "R1,1_a.png,x,0,0,9,9\nR1,1_a.png,,,,,\n", "line 3: no finding of R1 in val/1_a.png, but other rows"),
         (HEAD, "no row for these images"),

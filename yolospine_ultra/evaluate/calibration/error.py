@@ -169,11 +169,14 @@ class Temperatures:
         values: of each class.
         shared: of all classes together.
         fallbacks: why a class has the shared one, by class index.
+        unfit: classes whose temperature is 1, because the best one lies at `LIMITS` or beyond. Such a temperature says
+            that scores tell nothing, or all; it would lift detections of next to no score above every threshold.
     """
 
     values: tuple[float, ...]
     shared: float
     fallbacks: dict[int, str]
+    unfit: tuple[int, ...]
 
 
 def fit_temperatures(judged: Judged, least: int = LEAST_BOXES) -> Temperatures:
@@ -205,7 +208,14 @@ def fit_temperatures(judged: Judged, least: int = LEAST_BOXES) -> Temperatures:
             except ValueError as error:
                 fallbacks[c] = str(error)
         values.append(value)
-    return Temperatures(tuple(values), shared, fallbacks)
+    unfit = tuple(c for c, t in enumerate(values) if _at_limit(t))
+    values = [1.0 if _at_limit(t) else t for t in values]
+    return Temperatures(tuple(values), 1.0 if _at_limit(shared) else shared, fallbacks, unfit)
+
+
+def _at_limit(temperature: float) -> bool:
+    """Whether a temperature is as low or high as allowed: the likelihood would go further."""
+    return temperature < LIMITS[0] * 1.01 or temperature > LIMITS[1] * 0.99
 
 
 def cross_fit(

@@ -16,7 +16,6 @@ import numpy as np
 from yolospine_ultra.evaluate.calibration.error import (
     BINS,
     LEAST_BOXES,
-    LIMITS,
     Judged,
     Temperatures,
     bin_of,
@@ -79,7 +78,7 @@ def calibration_report(
 
     Returns:
         A dictionary that JSON can hold: `images`, `patients`, the rules; `temperatures` fitted on all of `fit`
-        (`classes`, `shared`, `fallbacks` with reasons, `at_limit`); `evaluated`, `cross-fit` or `held-out`;
+        (`classes`, `shared`, `fallbacks` with reasons, `unfit`); `evaluated`, `cross-fit` or `held-out`;
         `fold_temperatures` by class of the cross-fit; `classes`: for "all" and each class `boxes`, `detections`,
         `right`, `before` and `after`, each with `d_ece`, `log_loss`, `brier` and `bins`, and `change`, D-ECE after
         minus before, with the 95% `interval` over patients. None where not defined, and then `why`.
@@ -120,18 +119,12 @@ def calibration_report(
 
 def _described(temperatures: Temperatures, names: Sequence[str]) -> dict[str, Any]:
     """Temperatures by class name, with what a reader must know about them."""
-    at_limit = [n for n, t in zip(names, temperatures.values, strict=True) if _at_limit(t)]
     return {
         "classes": dict(zip(names, temperatures.values, strict=True)),
         "shared": temperatures.shared,
         "fallbacks": {names[c]: why for c, why in temperatures.fallbacks.items()},
-        "at_limit": at_limit,
+        "unfit": [names[c] for c in temperatures.unfit],
     }
-
-
-def _at_limit(value: float) -> bool:
-    """Whether a temperature is as low or high as allowed: the likelihood would go further."""
-    return value < LIMITS[0] * 1.01 or value > LIMITS[1] * 0.99
 
 
 def _measure(
@@ -193,7 +186,7 @@ def format_report(report: Mapping[str, Any]) -> str:
         rows.append([name, *(str(r[k]) for k in ("boxes", "detections", "right")), *_cells(r), value + mark])
     notes = ["T is fitted on all patients, * shared by all classes together."]
     notes += [f"{n} has the shared temperature: {why}." for n, why in t["fallbacks"].items()]
-    notes += [f"T of {n} is at its limit: a temperature does not fit these scores." for n in t["at_limit"]]
+    notes += [f"No temperature fits the scores of {n}: it is left as it is, T = 1." for n in t["unfit"]]
     undefined = {n: r["why"] for n, r in report["classes"].items() if r["why"]}
     notes += [f"{n}: calibration is not defined, because there is {why}." for n, why in undefined.items()]
     return "\n".join([head, table(rows), *notes])

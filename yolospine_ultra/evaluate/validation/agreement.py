@@ -8,7 +8,9 @@ needs thousands and scikit-learn takes milliseconds for each number of each.
 
 Several labels on one site: a disc with two findings is two boxes of ground truth, and a detector that gives both is
 right twice. Therefore boxes are first matched within their class (one to one, best score first, IoU >= .5) and only
-what is left over is matched across classes: a wrong label cannot take the partner of a right one that scores less.
+what is left over is matched across classes: a wrong label cannot take the partner of a right one that scores less. A
+box that says again what another of its class has rightly said of a site is false, not a wrong label of a second finding
+there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.matching import match_by_class
+from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 
 IOU = 0.5  # least of a match
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "kappa", "mcc")
@@ -44,6 +46,8 @@ def confusion(truth: ImageFindings, found: ImageFindings, nc: int, iou: float = 
     partner = match_by_class(truth, found, iou)
     left_truth = np.flatnonzero(partner < 0)
     left_found = np.setdiff1d(np.arange(len(found)), partner)
+    said = (iou_matrix(truth.boxes, found.boxes) >= iou) & (truth.classes[:, None] == found.classes)
+    left_found = left_found[~said[partner >= 0][:, left_found].any(0)]
     rest = match_by_class(_any_class(truth, left_truth), _any_class(found, left_found), iou)
     partner[left_truth] = np.where(rest >= 0, left_found[rest] if len(left_found) else -1, -1)
     matrix = np.zeros((nc + 1, nc + 1), dtype=np.int64)
@@ -79,7 +83,8 @@ def agreement(matrix: np.ndarray) -> dict[str, float]:
 
     Background is a class of accuracy, kappa and MCC. The F1 are averaged over the classes that have ground truth;
     background, which nobody labels, is none of them, but what is missed or false lowers recall and precision of its
-    class.
+    class. A class of which nothing is matched has an F1 of 0 in the matched part too: leaving it out would reward
+    missing all of a class over confusing it.
 
     Args:
         matrix: (C + 1, C + 1), as of `confusion`.
@@ -90,15 +95,26 @@ def agreement(matrix: np.ndarray) -> dict[str, float]:
     return {k: float(v) for k, v in agreements(np.asarray(matrix)).items()}
 
 
-def agreements(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """`agreement` of many matrices: for (..., C + 1, C + 1) the same names with (...) values each."""
+def agreements(matrices: np.ndarray, classes: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """`agreement` of many matrices: for (..., C + 1, C + 1) the same names with (...) values each.
+
+    Args:
+        matrices: as of `confusion`.
+        classes: (C,) bool, the classes that F1 is averaged over, those with ground truth in the whole of what is
+            resampled: macro F1 of a resample without one of them would be of other classes, and is NaN. None: of each
+            matrix those that have ground truth in it.
+    """
+    own = matrices[..., :-1, :].sum(-1) > 0
+    averaged = own if classes is None else np.broadcast_to(classes, own.shape)
     matched = matrices.copy()
     matched[..., -1, :], matched[..., -1] = 0, 0
-    return _scores(matrices) | {f"matched_{k}": v for k, v in _scores(matched).items()}
+    made = _scores(matrices, averaged) | {f"matched_{k}": v for k, v in _scores(matched, averaged).items()}
+    lacking = (averaged & ~own).any(-1)
+    return made | {k: np.where(lacking, np.nan, made[k]) for k in ("macro_f1", "matched_macro_f1")}
 
 
-def _scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of matrices (..., K, K), the last class background, F1 over the others that have ground truth."""
+def _scores(matrices: np.ndarray, averaged: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of matrices (..., K, K), the last class background, macro F1 over `averaged` (..., K - 1)."""
     counts = matrices.astype(np.float64)
     rows, columns, hits = counts.sum(-1), counts.sum(-2), np.diagonal(counts, axis1=-2, axis2=-1)
     support, n, right = rows[..., :-1], rows.sum(-1), hits.sum(-1)
@@ -109,7 +125,7 @@ def _scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
         spread = (n**2 - (rows**2).sum(-1)) * (n**2 - (columns**2).sum(-1))
         values = (
             right / n,
-            f1.sum(-1) / (support > 0).sum(-1),
+            (f1 * averaged).sum(-1) / averaged.sum(-1),
             (f1 * support).sum(-1) / support.sum(-1),
             1 - (1 - right / n) / (1 - chance / n**2),
             np.where(spread > 0, (right * n - chance) / np.sqrt(np.where(spread > 0, spread, 1)), 0.0),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import draw_patients
+from yolospine_ultra.evaluate.intervals import draw_patients, patient_notes
 from yolospine_ultra.evaluate.text import bounds, number, table
 from yolospine_ultra.evaluate.validation.agreement import IOU
 from yolospine_ultra.evaluate.validation.froc import Ranked, froc_report
@@ -58,14 +58,12 @@ def external_report(
         **rating_table(rating, names, weights),
         "froc": froc_report(ranked, names, weights),
     }
-    return report | {"notes": _notes(report)}
+    return report | {"notes": _notes(report) + patient_notes(patients)}
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers has to know."""
     notes = missing_labels(report)
-    if report["patients"] < 2:
-        notes.append("There is one patient: no interval over patients is defined.")
     last, most = report["froc"]["curves"]["all"]["reached"], report["froc"]["rates"][-1]
     if last < most:
         notes.append(

@@ -7,7 +7,7 @@ or false as in `froc`:
     fp=X    the least threshold with at most X false positives an image.
 
 A threshold fits the images it was chosen on: sensitivity and F1 there are optimistic, so that a threshold belongs to
-validation images and its numbers to others. The file keeps the names of the images for that reason.
+validation patients and its numbers to others. The file keeps the patients for that reason.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def choose_threshold(ranked: Ranked, criterion: Criterion, default: float) -> di
 def choose_thresholds(
     ranked: Sequence[Ranked],
     names: Sequence[str],
-    images: Sequence[str],
+    patients: Sequence[str],
     criterion: Criterion,
     default: float,
 ) -> dict[str, Any]:
@@ -98,14 +98,14 @@ def choose_thresholds(
     Args:
         ranked: predictions of each class, of `froc.rank`.
         names: of the classes.
-        images: names of the images that are chosen on.
+        patients: whose images are chosen on.
         criterion, default: as in `choose_threshold`.
 
     Returns:
-        criterion, images, and `classes`, each as `choose_threshold` gives it.
+        criterion, patients, and `classes`, each as `choose_threshold` gives it.
     """
     chosen = {n: choose_threshold(r, criterion, default) for n, r in zip(names, ranked, strict=True)}
-    return {"criterion": str(criterion), "images": list(images), "classes": chosen}
+    return {"criterion": str(criterion), "patients": sorted(set(patients)), "classes": chosen}
 
 
 def write_thresholds(chosen: Mapping[str, Any], file: Path) -> None:
@@ -118,11 +118,11 @@ def read_thresholds(file: str | Path, names: Sequence[str]) -> tuple[np.ndarray,
     """Read what `write_thresholds` wrote.
 
     Args:
-        file: the JSON. Only `classes`, each with a `threshold`, and `images` are read.
+        file: the JSON. Only `classes`, each with a `threshold`, and `patients` are read.
         names: of the classes that need a threshold; others in the file are not used.
 
     Returns:
-        (C,) thresholds in the order of `names`, and the names of the images that they were chosen on.
+        (C,) thresholds in the order of `names`, and the patients that they were chosen on.
 
     Raises:
         FileNotFoundError: no such file.
@@ -134,7 +134,7 @@ def read_thresholds(file: str | Path, names: Sequence[str]) -> tuple[np.ndarray,
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         classes = {k: float(v["threshold"]) for k, v in content["classes"].items()}
-        images = {str(x) for x in content.get("images", ())}
+        patients = {str(x) for x in content.get("patients", ())}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} has no thresholds; expected the JSON of --choose-thresholds ({error!r}).") from error
     missing = [n for n in names if n not in classes]
@@ -143,7 +143,7 @@ def read_thresholds(file: str | Path, names: Sequence[str]) -> tuple[np.ndarray,
     wrong = [n for n in names if not 0 <= classes[n] <= np.nextafter(1, 2)]
     if wrong:
         raise ValueError(f"{file}: the threshold of {wrong[0]} is {classes[wrong[0]]}, expected 0 to 1.")
-    return np.array([classes[n] for n in names]), images
+    return np.array([classes[n] for n in names]), patients
 
 
 def apply_thresholds(found: Sequence[ImageFindings], thresholds: np.ndarray) -> list[ImageFindings]:

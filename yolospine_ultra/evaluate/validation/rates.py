@@ -61,12 +61,17 @@ class Counts:
         return np.divide(hits, trials, out=np.full(trials.shape, np.nan), where=trials > 0)
 
     def average(self, kind: str, how: str, classes: np.ndarray) -> np.ndarray:
-        """(...) "macro" or "count_weighted" over `classes`, a mask (C,); NaN where there are no trials."""
-        values, trials = self.rate(kind)[..., classes], self.trials(kind)[1][..., classes]
-        weights = trials if how == "count_weighted" else (trials > 0).astype(np.int64)
-        total = weights.sum(-1)
-        mean = (np.nan_to_num(values) * weights).sum(-1)
-        return np.divide(mean, total, out=np.full(total.shape, np.nan), where=total > 0)
+        """(...) "macro" or "count_weighted" over `classes`, a mask (C,).
+
+        NaN where there are no trials: for macro of any of the classes, since a mean over fewer, in a resample without
+        one of them, would be of something else.
+        """
+        hits, trials = (x[..., classes] for x in self.trials(kind))
+        if how == "count_weighted":
+            hits, trials = hits.sum(-1), trials.sum(-1)
+            return np.divide(hits, trials, out=np.full(trials.shape, np.nan), where=trials > 0)
+        rates = self.rate(kind)[..., classes]
+        return rates.mean(-1) if classes.any() else np.full(rates.shape[:-1], np.nan)
 
 
 def count_boxes(matrices: np.ndarray) -> Counts:
@@ -99,9 +104,10 @@ def rate_table(counts: Counts, names: Sequence[str], weights: np.ndarray) -> dic
         classes: for each name tp, fn, fp, tn, and `sensitivity` and `specificity` as `intervals.share` gives them,
             with `patients`, the interval of the bootstrap over patients. Without trials the value is None, and `why`
             says so.
-        macro, count_weighted: `sensitivity` and `specificity` over the classes that have ground truth, with
-            `patients`; `count_weighted` with Wilson's interval too, which a mean of shares does not have. Every box
-            or image is a trial of each class there, so that Wilson's is too narrow for it, above all of specificity.
+        macro, count_weighted: `sensitivity` and `specificity` over the classes that have ground truth and trials, with
+            `patients`; `macro` with the number of `classes`; `count_weighted` with Wilson's interval too, which a mean
+            of shares does not have. Every box or image is a trial of each class there, so that Wilson's is too narrow
+            for it, above all of specificity.
     """
     total, drawn = counts.summed(), counts.drawn(weights)
     labelled = total.trials("sensitivity")[1] > 0
@@ -116,9 +122,10 @@ def rate_table(counts: Counts, names: Sequence[str], weights: np.ndarray) -> dic
                 row[kind]["why"] = f"not defined, because nothing in these images {what}"
         made["classes"][name] = row
     for kind in KINDS:
-        intervals = {how: percentile_interval(drawn.average(kind, how, labelled)) for how in AVERAGES}
-        macro = or_none(total.average(kind, "macro", labelled))
-        pooled = share(*(x[labelled].sum() for x in total.trials(kind)))
-        made["macro"][kind] = {"value": macro, "classes": int(labelled.sum()), "patients": intervals["macro"]}
+        counted = labelled & (total.trials(kind)[1] > 0)
+        intervals = {how: percentile_interval(drawn.average(kind, how, counted)) for how in AVERAGES}
+        macro = or_none(total.average(kind, "macro", counted))
+        pooled = share(*(x[counted].sum() for x in total.trials(kind)))
+        made["macro"][kind] = {"value": macro, "classes": int(counted.sum()), "patients": intervals["macro"]}
         made["count_weighted"][kind] = pooled | {"patients": intervals["count_weighted"]}
     return made

@@ -77,7 +77,8 @@ def rating_table(rating: Rating, names: Sequence[str], weights: np.ndarray) -> d
     if rating.matrices is None:
         return made
     matrix = rating.matrices.sum(0)
-    value, drawn = agreement(matrix), agreements(np.tensordot(weights, rating.matrices, 1))
+    labelled = matrix[:-1].sum(1) > 0
+    value, drawn = agreement(matrix), agreements(np.tensordot(weights, rating.matrices, 1), labelled)
     both = {k: {"value": or_none(v), "patients": percentile_interval(drawn[k])} for k, v in value.items()}
     scores = class_scores(matrix)
     return made | {

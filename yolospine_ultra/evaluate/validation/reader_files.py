@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.evaluate.findings import ImageFindings, Reporter, image_keys, log_problem
+from yolospine_ultra.evaluate.findings import ImageFindings, Reporter, log_problem
+from yolospine_ultra.evaluate.image_names import ImageNames
 
 MODEL = "model"  # what the model is called beside the readers
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -55,6 +56,7 @@ def read_readings(
     names: Sequence[str],
     report: Reporter = log_problem,
     read_all: bool = False,
+    ungraded: Collection[str] = (),
 ) -> list[Reading]:
     """Read what readers labelled.
 
@@ -74,16 +76,18 @@ def read_readings(
         file: the CSV.
         images: the dataset's images.
         names: class names; `class` is one of them, letter by letter.
-        report: called with every `Problem`: rows of other images or other classes, which are left out, and double ones.
+        report: called with every `Problem`: rows of other images or of ungraded classes, which are left out, and double
+            ones.
         read_all: whether every reader read every image.
+        ungraded: class names that rows may have and that are left out.
 
     Returns:
         One `Reading` a reader, sorted by name.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: columns are missing; no row can be used; or a row has no reader, a box that is none, or contradicts
-            another row.
+        ValueError: columns are missing; no row can be used; or a row has no reader, a class that is unknown, a box that
+            is none, or contradicts another row.
     """
     find, readers, seen = _finder(images), {}, set()
     table = _rows(file, ("reader", "image", "class"))
@@ -100,7 +104,9 @@ def read_readings(
             continue
         corners = _corners(row, where, images[image].name) if boxed else None
         if row["class"] and row["class"] not in names:
-            report(Problem(str(file), "class", f"class {row['class']!r}, expected {', '.join(names)}; left out", line))
+            if row["class"] not in ungraded:  # left out, a slip of the pen would be a finding that the reader missed
+                raise ValueError(f"{where}: class {row['class']!r}, expected one of {', '.join(names)}.")
+            report(Problem(str(file), "ungraded", f"{row['class']} is not graded here; left out", line))
             rows.images.setdefault(image, [])
             continue
         key = (row["reader"], image, row["class"], corners)
@@ -261,12 +267,10 @@ def _corners(row: dict[str, str], where: str, image: str) -> tuple[float, ...] |
 
 def _finder(images: Sequence[ImageFindings]) -> Callable[[str, str, Reporter], int | None]:
     """A function from an image's name, the place it stands in, and a reporter to the image's index."""
-    keys = image_keys(images)
+    known = ImageNames([x.name for x in images])
 
     def find(name: str, where: str, report: Reporter) -> int | None:
-        path = Path(name)
-        candidates = (f"path:{path.as_posix()}", f"name:{path.name}", f"stem:{path.name}", f"stem:{path.stem}")
-        found = next((keys[c] for c in candidates if c in keys), ())
+        found = known.find(name)
         if len(found) > 1:
             both = " and ".join(images[i].name for i in found[:2])
             raise ValueError(f"{where}: {name!r} may be {both}; give its folder too.")

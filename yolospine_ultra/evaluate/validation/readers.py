@@ -11,7 +11,8 @@ Difference of sensitivity and specificity, model - reader, at the levels of `rat
     bootstrap over patients in which both are drawn together. Non-inferior: the lower end of the two-sided 95%
     interval is above -margin (Piaggio et al. 2012, CONSORT), the margin, and which of the differences decides, having
     been fixed before. A percentile interval of a few patients is too narrow, and often ends at 0: with fewer than
-    `LEAST_PATIENTS` that have a trial (a rule of this house) the interval stands without a verdict.
+    `LEAST_PATIENTS` that have a trial (a rule of this house) the interval stands without a verdict. So does specificity
+    of boxes, which false alarms of other classes raise (`rates`).
 Cohen's kappa (1960) of every two raters, the model among them, by scikit-learn: of classes called present, on the
     images that both read, for each class and for all (image, class) cells together.
 """
@@ -28,7 +29,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import draw_patients, or_none, percentile_interval
+from yolospine_ultra.evaluate.intervals import draw_patients, or_none, patient_notes, percentile_interval
 from yolospine_ultra.evaluate.matching import match_by_class
 from yolospine_ultra.evaluate.validation.agreement import IOU
 from yolospine_ultra.evaluate.validation.external import missing_labels
@@ -79,7 +80,7 @@ def reader_report(
     readers = {
         r.reader: _compare(truth, found, r, names, patients, margin, iou) for r in readings if r.reader not in idle
     }
-    notes = missing_labels(model)
+    notes = missing_labels(model) + patient_notes(patients)
     notes += [f"{name} read none of these images and is left out." for name in idle]
     notes.append("Of the verdicts the one counts that was named before the study; the others are exploratory.")
     if len(readers) > 1:
@@ -123,7 +124,7 @@ def _compare(
         both = (_found(truth, x, iou) for x in (found, [reading.boxes[i] for i in kept]))
         tests["findings"] = _mcnemar_table(*both, np.concatenate([t.classes for t in truth]), names)
     levels = {
-        level: _differences(counts, rated.levels()[level], names, patients, margin)
+        level: _differences(counts, rated.levels()[level], names, patients, margin, level)
         for level, counts in model.levels().items()
     }
     return {
@@ -170,7 +171,7 @@ def _mcnemar_table(model: np.ndarray, reader: np.ndarray, classes: np.ndarray, n
 
 
 def _differences(
-    model: Counts, reader: Counts, names: Sequence[str], patients: Sequence[str], margin: float
+    model: Counts, reader: Counts, names: Sequence[str], patients: Sequence[str], margin: float, level: str
 ) -> dict[str, Any]:
     """Model - reader of every rate, in the same order as `rates.rate_table`, with a verdict each; (I, C) counts."""
     whole, weights = np.ones((1, len(patients)), dtype=np.int64), draw_patients(patients)
@@ -178,26 +179,32 @@ def _differences(
     labelled = model.summed().trials("sensitivity")[1] > 0
     made: dict[str, Any] = {"classes": {name: {} for name in names}, **{how: {} for how in AVERAGES}}
     for kind in KINDS:
+        decides = (level, kind) != ("box_level", "specificity")
         both = [[side.drawn(w) for side in (model, reader)] for w in (whole, weights)]
         value, drawn = (a.rate(kind) - b.rate(kind) for a, b in both)
         trials = np.minimum(*(side.trials(kind)[1] for side in (model, reader)))
         having = own @ trials > 0  # (patients, C): who has a trial of which class
         for k, name in enumerate(names):
-            made["classes"][name][kind] = _verdict(value[0, k], drawn[:, k], int(having[:, k].sum()), margin)
+            made["classes"][name][kind] = _verdict(value[0, k], drawn[:, k], int(having[:, k].sum()), margin, decides)
         # a macro average rests on each of its classes, a count-weighted one on all trials together
-        counted = having[:, labelled & having.any(0)]
-        least = {"macro": min(counted.sum(0), default=0), "count_weighted": counted.any(1).sum()}
+        counted = labelled & having.any(0)
+        least = {"macro": min(having[:, counted].sum(0), default=0), "count_weighted": having[:, counted].any(1).sum()}
         for how in AVERAGES:
-            value, drawn = (np.subtract(*(side.average(kind, how, labelled) for side in pair)) for pair in both)
-            made[how][kind] = _verdict(value[0], drawn, int(least[how]), margin)
+            value, drawn = (np.subtract(*(side.average(kind, how, counted) for side in pair)) for pair in both)
+            made[how][kind] = _verdict(value[0], drawn, int(least[how]), margin, decides)
     return made
 
 
-def _verdict(value: float, drawn: np.ndarray, patients: int, margin: float) -> dict[str, Any]:
-    """A difference, its interval over patients, and what they say about the margin; `patients` have a trial."""
+def _verdict(value: float, drawn: np.ndarray, patients: int, margin: float, decides: bool) -> dict[str, Any]:
+    """A difference, its interval over patients, and what they say about the margin where it `decides` anything.
+
+    `patients` have a trial.
+    """
     low, high = percentile_interval(drawn)
     if np.isnan(value):
         verdict = "not defined: nothing to compare"
+    elif not decides:
+        verdict = "none: false alarms of other classes raise it"
     elif low is None:
         verdict = "not defined: the resamples do not differ"
     elif patients < LEAST_PATIENTS:
