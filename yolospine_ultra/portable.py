@@ -6,7 +6,7 @@ a folder with ``model.safetensors`` and ``model.yaml``.
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,9 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
     model.names, model.args, model.task = names, description["train_args"], "detect"
     if "calibration" in description:
         set_temperatures(model, **description["calibration"])
-    part = f"{checkpoint}.part"
-    torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": description["train_args"]}, part)
-    os.replace(part, checkpoint)
+    buffer = io.BytesIO()
+    torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": description["train_args"]}, buffer)
+    AtomicPath(checkpoint).write_bytes(buffer.getvalue())
     return checkpoint
 
 

@@ -114,6 +114,13 @@ def test_suppression_off_by_an_argument(weights, images):
 def test_classes_and_max_det(weights, images):
     found = YOLO(weights).predict(images[0], classes=[1], max_det=2, **OPTIONS)[0].boxes
     assert len(found) <= 2 and set(found.cls.tolist()) <= {1.0}
+    one = YOLO(weights).predict(images[0], classes=1, max_det=2, **OPTIONS)[0].boxes
+    assert torch.equal(one.data, found.data)
+
+
+def test_stock_visualisation_of_features(weights, images, tmp_path):
+    YOLO(weights).predict(images[0], visualize=True, project=str(tmp_path), name="seen", **OPTIONS)
+    assert any((tmp_path / "seen").rglob("*.png")) or any((tmp_path / "seen").rglob("*.jpg"))
 
 
 @pytest.mark.parametrize("tracker", ["bytetrack.yaml", "botsort.yaml", "tracktrack.yaml"])

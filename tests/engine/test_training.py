@@ -155,7 +155,19 @@ def test_checkpoints_are_replaced_in_one_step(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic.os, "fsync", killed)
     with pytest.raises(KeyboardInterrupt):
         target.write_bytes(b"new, cut off")
-    assert target.read_bytes() == b"old and whole"
+    assert target.read_bytes() == b"old and whole" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_processes_may_write_the_same_file(tmp_path):
+    """As those of a sweep, or of a distributed training, which all write the YAML of `data_root`."""
+    code = (
+        f"import sys; from yolospine_ultra.data.atomic import AtomicPath\nfor _ in range(200):\n"
+        f"    AtomicPath({str(tmp_path / 'data.yaml')!r}).write_bytes(b'whole' * 999)"
+    )
+    each = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [p.communicate()[1] for p in each]
+    assert [p.returncode for p in each] == [0] * 3, errors
+    assert (tmp_path / "data.yaml").read_bytes() == b"whole" * 999 and len(list(tmp_path.iterdir())) == 1
 
 
 def test_trainer_survives_being_sent_to_another_process(tiny, tmp_path):
@@ -220,6 +232,9 @@ def test_recipe_is_the_papers_and_the_users_arguments_win(tmp_path):
     assert "imgsz" not in with_recipe({}, {"imgsz": 256})  # what a checkpoint remembers
     (tmp_path / "mine.yaml").write_text("lr0: 0.03\n")
     assert "lr0" not in with_recipe({"cfg": str(tmp_path / "mine.yaml")}, {})
+    # the host forgets what a checkpoint remembers where a file is given
+    mixed = with_recipe({"cfg": str(tmp_path / "mine.yaml")}, {"imgsz": 64, "lr0": 0.5, "task": "detect"})
+    assert mixed["imgsz"] == 64 and not mixed.keys() & {"lr0", "task"}
     assert with_recipe({"resume": True}, {}) == {"resume": True}
 
 
@@ -242,6 +257,18 @@ def test_class_beyond_the_dataset(tmp_path):
     label.write_text("7 0.5 0.5 0.2 0.2\n")
     with pytest.raises(ValueError, match=rf"1 label files .* 3 classes, 0 to 2: .*{label.name} has class 7"):
         YOLO("yolospine-n.yaml").train(data=str(data), project=str(tmp_path), epochs=1, **SMALL)
+
+
+@pytest.mark.slow
+def test_classes_do_not_matter_where_all_are_one(tmp_path):
+    """Beside an image that cannot be read, which the host drops with its label."""
+    data = write_dataset(tmp_path / "one")
+    broken = sorted((tmp_path / "one" / "images" / "train").glob("*.png"))[0]
+    broken.write_bytes(b"no image")
+    (tmp_path / "one" / "labels" / "train" / f"{broken.stem}.txt").write_text("2 0.5 0.5 0.2 0.2\n")
+    model = YOLO("yolospine-n.yaml")
+    model.train(data=str(data), project=str(tmp_path), epochs=1, single_cls=True, **SMALL)
+    assert model.model.model[-1].nc == 1
 
 
 def test_empty_and_unreadable_datasets(tmp_path):

@@ -137,6 +137,15 @@ def test_class_weights_reach_both_stages(truth_batch):
     assert weighted["obj_loss"] == pytest.approx(float(plain["obj_loss"]), rel=1e-4)
 
 
+def test_validation_draws_the_same_regions_each_time_and_leaves_training_alone(truth_batch):
+    batch, m = truth_batch(TWICE + ONE), model().eval()
+    with torch.no_grad():
+        state = torch.get_rng_state()
+        first, second = (m.loss(batch, m(batch["img"]))[1] for _ in range(2))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_order_of_the_rows_in_a_batch_does_not_matter(truth_batch):
     batch = truth_batch([*TWICE, *ONE])
     m = model().eval()  # eval: no sampling noise in batch norm

@@ -63,6 +63,16 @@ def test_area_attention_against_loops(h, w, strip):
     torch.testing.assert_close(y, naive_area_attention(m, x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("b", "h"), [(1, 8), (2, 8), (1, 7)])
+def test_area_attention_is_one_kernel(b, h):
+    """Of queries with five dimensions torch makes a product, a softmax and a product, in twice the time."""
+    m, x = AreaAttention(32, 2, 16).eval(), torch.randn(b, 32, h, 8)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        m(x)
+    names = {e.key for e in profile.key_averages()}
+    assert any("flash_attention" in n for n in names) and not any("attention_math" in n for n in names)
+
+
 def test_area_attention_keeps_strips_apart():
     m = AreaAttention(32, 1, strip=16).eval()
     m.position = torch.nn.Identity()  # its 7 x 7 window does cross strips

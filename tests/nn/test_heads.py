@@ -183,6 +183,49 @@ def test_evidence_is_that_of_the_proposal_which_overlaps_most():
     assert found[:, 0].tolist() == [1, 2, 0, 3, 4]
 
 
+def test_one_class_gives_no_evidence():
+    h, feats = head(nc=1)
+    assert (h.propose(h.dense(feats)).evidence == 0).all()
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_whole_model_compiles_to_one_graph_and_exports(size):
+    """No value is read back on the way: that would break the graph, and wait for a GPU in every step."""
+    m = PluginDetectionModel("yolospine-n.yaml", verbose=False).eval()
+    x = torch.rand(1, 3, size, size)
+    m(x)  # anchor points are kept from here on
+    expected = m(x)[0]
+    torch._dynamo.reset()
+    compiled = torch.compile(m, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x)[0], expected, atol=1e-6, rtol=0)
+        program = torch.export.export(m, (x,), strict=False)
+        torch.testing.assert_close(program.module()(x)[0], expected, atol=1e-6, rtol=0)
+
+
+def test_scores_of_stage_one_are_there_as_logits_for_the_host():
+    h, feats = head(nc=3)
+    preds = h(feats)[1]
+    torch.testing.assert_close(preds["scores"].sigmoid(), h.scores(preds), atol=2e-6, rtol=1e-4)
+
+
+def test_weights_follow_their_class_by_name_in_both_stages():
+    source, target = (PluginDetectionModel("yolospine-n.yaml", nc=n, verbose=False) for n in (3, 4))
+    source.names, target.names = {0: "a", 1: "b", 2: "c"}, {0: "c", 1: "new", 2: "A ", 3: "b"}
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    target.load(source, verbose=False)
+    theirs, ours = source.model[-1].mldr.state_dict(), target.model[-1].mldr.state_dict()
+    for key in MLDR.CLASS_ROWS:
+        given, own = theirs[key].view(3, -1), ours[key].view(4, -1)
+        assert torch.equal(own[[0, 2, 3]], given[[2, 0, 1]]), key
+        assert torch.equal(own[1], before[f"model.{len(target.model) - 1}.mldr.{key}"].view(4, -1)[1]), key
+    assert torch.equal(target.model[-1].cv3[0][-1].weight[0], source.model[-1].cv3[0][-1].weight[2])
+    same = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False)
+    same.names = dict(source.names)
+    same.load(source, verbose=False)
+    assert torch.equal(same.model[-1].mldr.score.weight, source.model[-1].mldr.score.weight)
+
+
 def test_widened_region():
     assert _widen(torch.tensor([[10.0, 10, 20, 30]])).tolist() == [[5, 0, 25, 40]]
 

@@ -66,6 +66,8 @@ def check_dataset_labels(dataset: Any, data: dict[str, Any]) -> None:
     Raises:
         ValueError: names the files, the class found and the classes expected.
     """
+    if dataset.single_cls:  # every class is the one
+        return
     kept = set(label_paths(dataset.im_files))
     dropped = [Path(f) for f in dataset.label_files if f not in kept and Path(f).is_file()]
     outside = [(f, c) for f in dropped if (c := _highest_class(f)) >= data["nc"]]

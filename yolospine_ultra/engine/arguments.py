@@ -53,7 +53,9 @@ def with_recipe(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     batch = known.get("batch", RECIPE["batch"])
     if "nbs" not in known and isinstance(batch, int) and batch > 0:
         recipe["nbs"] = batch
-    return {**recipe, **given}
+    # the host forgets what the model brings along where a file is given
+    remembered = {k: v for k, v in model.items() if k in RECIPE and k not in {**file, **given}} if file else {}
+    return {**recipe, **remembered, **given}
 
 
 def check_arguments(args: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import model_info
 
 from yolospine_ultra.benchmark.cost import model_cost
+from yolospine_ultra.nn.mldr import MLDR
 
 # The host's 0.03 needs 150 steps to forget the initial variance of one, which is 400 times that of dark MR images: some
 # twenty epochs of a small set, during which validation sees nothing. torch's own default needs 50.
@@ -54,6 +56,34 @@ class PluginDetectionModel(DetectionModel):
             f"{gflops:.1f} GFLOPs at {size[0]} x {size[1]}"
         )
         return layers, cost.parameters, gradients, gflops
+
+    def _remap_cls_by_names(self, csd: dict[str, Tensor], src_model: nn.Module, verbose: bool = True) -> int:
+        """The host's, which brings rows of the classifier of stage 1 to where a class of the same name now stands.
+
+        Here also those of stage 2, which would otherwise begin with the weights of other classes.
+
+        Args:
+            csd: weights of the other model; those that are moved are taken out.
+            src_model: the other model.
+            verbose: whether the host says so in its log.
+
+        Returns:
+            How many tensors were moved.
+        """
+        moved = super()._remap_cls_by_names(csd, src_model, verbose)
+        refiners = {name: m for name, m in self.named_modules() if isinstance(m, MLDR)}
+        if not moved or not refiners:  # the host has seen no class of the same name in another place
+            return moved
+        places = {str(name).strip().lower(): i for i, name in src_model.names.items()}
+        rows = torch.tensor([places.get(str(self.names[i]).strip().lower(), -1) for i in range(len(self.names))])
+        known, own = rows >= 0, self.state_dict()
+        for key in (f"{name}.{row}" for name in refiners for row in MLDR.CLASS_ROWS):
+            if key not in csd or csd[key].shape[1:] != own[key].shape[1:]:
+                continue
+            to, given = own[key].view(len(rows), -1), csd.pop(key).view(len(places), -1)
+            to[known] = given[rows[known]].to(to.dtype)
+            moved += 1
+        return moved
 
     def init_criterion(self) -> Any:
         """The head's criterion, or the host's."""

@@ -62,7 +62,7 @@ class SpinePredictor(DetectionPredictor):
             max_det=self.args.max_det,
             suppression=self.args.suppression,
             sigma=self.args.soft_sigma,
-            classes=self.args.classes,
+            classes=[self.args.classes] if isinstance(self.args.classes, int) else self.args.classes,
             agnostic=self.args.agnostic_nms,
         )
         if not isinstance(orig_imgs, list):

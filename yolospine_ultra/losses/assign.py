@@ -41,7 +41,9 @@ def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, clas
     return ((shared.bool() | own).to(one_hot.dtype) @ one_hot).clamp(max=1)
 
 
-def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+def sample_regions(
+    proposals: Tensor, boxes: Tensor, image: Tensor, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Regions to train stage 2 on: drawn proposals, ground truths, and moved copies of these.
 
     Ground truths let stage 2 learn from the first step, before stage 1 proposes anything of use.
@@ -50,20 +52,22 @@ def sample_regions(proposals: Tensor, boxes: Tensor, image: Tensor) -> tuple[Ten
         proposals: (B, K, 4), finite and inside the image.
         boxes: ground truths (G, 4).
         image: image of each ground truth, (G,).
+        generator: of the draws, on the same device; None for torch's own.
 
     Returns:
         Regions (R, 4), not yet clamped to the image, and the image of each, (R,).
     """
     b, k, _ = proposals.shape
     device = proposals.device
-    drawn = torch.rand(b, k, device=device).argsort(1)[:, :SAMPLED]
+    drawn = torch.rand(b, k, device=device, generator=generator).argsort(1)[:, :SAMPLED]
     regions = [proposals.gather(1, drawn[..., None].expand(-1, -1, 4)).reshape(-1, 4)]
     index = [torch.arange(b, device=device)[:, None].expand_as(drawn).reshape(-1)]
     for i in range(b):
         mine = boxes[image == i].unique(dim=0)  # findings that share a box are one region
-        mine = mine[torch.randperm(len(mine), device=device)[:MAX_TRUTHS]]
+        mine = mine[torch.randperm(len(mine), device=device, generator=generator)[:MAX_TRUTHS]]
         copies = mine.repeat(JITTERED, 1)
-        mine = torch.cat((mine, decode_boxes(copies, torch.randn_like(copies) * copies.new_tensor(JITTER))))
+        moves = torch.randn(copies.shape, device=device, generator=generator) * copies.new_tensor(JITTER)
+        mine = torch.cat((mine, decode_boxes(copies, moves)))
         regions.append(mine)
         index.append(torch.full((len(mine),), i, device=device))
     return torch.cat(regions), torch.cat(index)

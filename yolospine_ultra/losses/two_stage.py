@@ -46,10 +46,12 @@ class TwoStageLoss(DDELoss):
         gt_labels, gt_boxes, gt_valid = truths
         image, row = gt_valid[..., 0].nonzero(as_tuple=True)
         labels, boxes = gt_labels[image, row, 0].long(), gt_boxes[image, row]
-        height, width = (n * self.head.stride[0] for n in preds["feats"][0].shape[2:])
+        height, width = (n * self.head.finest for n in preds["feats"][0].shape[2:])
 
         proposals = self.head.propose(preds)
-        regions, index = sample_regions(proposals.boxes, boxes, image)
+        # one draw for all validations: their losses can be compared, and the training's draws are what they were
+        generator = None if self.head.training else torch.Generator(self.device).manual_seed(0)
+        regions, index = sample_regions(proposals.boxes, boxes, image, generator)
         regions = safe_boxes(regions, width, height)
         match = match_regions(regions, index, boxes, labels, image, self.thresholds)
         logits, refined = self.head.refine(preds, regions, index, proposals, evidence_of(regions, index, proposals))

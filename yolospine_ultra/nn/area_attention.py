@@ -55,11 +55,16 @@ class AreaAttention(nn.Module):
         # a traced graph may be run at other sizes than it was traced at, so it always has these steps
         if padded != n or torch.jit.is_tracing():
             tokens = F.pad(tokens, (0, padded - n))
-            mask = (torch.arange(padded, device=x.device) < n).view(strips, 1, 1, length)
-        # (B, 3, heads, dim/heads, strips, length) -> three of (B, strips, heads, length, dim/heads)
-        q, k, v = tokens.view(b, 3, self.heads, c // self.heads, strips, length).permute(1, 0, 4, 2, 5, 3)
+            mask = (torch.arange(b * padded, device=x.device) % padded < n).view(b * strips, 1, 1, length)
+            # as large as the scores: shape inference of exported files takes sizes that it does not know for equal
+            mask = mask.expand(-1, self.heads, length, -1)
+        # (B, 3, heads, dim/heads, strips, length) -> three of (B x strips, heads, length, dim/heads): torch has one
+        # kernel for it where they have four dimensions and are contiguous
+        tokens = tokens.view(b, 3, self.heads, c // self.heads, strips, length).permute(1, 0, 4, 2, 5, 3).contiguous()
+        q, k, v = tokens.view(3, b * strips, self.heads, length, c // self.heads)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        y = y.permute(0, 2, 4, 1, 3).reshape(b, c, padded)[..., :n].reshape(b, c, h, w)
+        y = y.view(b, strips, self.heads, length, c // self.heads).permute(0, 2, 4, 1, 3)
+        y = y.reshape(b, c, padded)[..., :n].reshape(b, c, h, w)
         return self.proj(y + self.position(v_map))
 
 

@@ -24,6 +24,8 @@ from yolospine_ultra.registry import register_head
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
+LEAST_SCORE = 1e-6  # scores nearer to 0 or 1 have the logit of this
+
 
 @register_head()
 class DDEDetect(Detect):
@@ -31,7 +33,8 @@ class DDEDetect(Detect):
 
     Inference output is (B, 4 + C, A): centre x, centre y, width, height in input pixels, and scores o * softmax. In
     training, or beside the output in evaluation, a dict of raw predictions: "boxes" (B, 4R, A) box distributions,
-    "obj" (B, 1, A) and "cls" (B, C, A) logits, "feats" the input maps, "towers" the class features of each level.
+    "obj" (B, 1, A) and "cls" (B, C, A) logits, "feats" the input maps, "towers" the class features of each level; in
+    evaluation also "scores" (B, C, A), the logits of the scores, which the host explains and distils.
 
     Args:
         nc: number of classes C.
@@ -92,7 +95,9 @@ class DDEDetect(Detect):
         if self.training:
             return preds
         y = self.infer(preds)
-        return y if self.export else (y, preds)
+        if self.export:
+            return y
+        return y, {**preds, "scores": self.scores(preds).logit(LEAST_SCORE)}
 
     def decode_bboxes(self, bboxes: Tensor, anchors: Tensor, angle: None = None) -> Tensor:
         """Corners x1 y1 x2 y2 (B, 4, A) of side distances, in cells; `infer` brings them to the layout asked for."""

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+import torchvision.ops  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from ultralytics.nn.modules import Conv, DWConv
 
 from yolospine_ultra.nn.order import order_in_column
@@ -40,6 +40,8 @@ class MLDR(nn.Module):
         order: whether a region is told how many objects lie above and below it.
         pool: bins a side of RoIAlign.
     """
+
+    CLASS_ROWS = ("score.weight", "score.bias", "delta.weight", "delta.bias", "trust")  # as many rows a class
 
     def __init__(
         self,
@@ -100,12 +102,17 @@ class MLDR(nn.Module):
             Class logits (R, C) and deltas (R, C, 4) for `decode_boxes`.
         """
         merged = self.merge(feats, towers)
-        # RoIAlign in single precision: half the coordinates of a 640 px image are not representable in fp16
+        # RoIAlign in single precision: from 256 px on fp16 has whole pixels only, from 512 px every second, and the
+        # widened boxes are made here
         source, boxes, column = merged.float(), boxes.float(), index[:, None].float()
         # one sample a bin: at the finest stride a bin is about one cell, and Mask R-CNN (He et al. 2017) found the
         # number of samples not to matter
+        # The operator itself, aligned: on a GPU where algorithms shall be deterministic, as by the host's default,
+        # torchvision's function compiles a version in Python, which takes a C compiler and a while for every shape
         crops = [
-            roi_align(source, torch.cat((column, b), 1), self.pool, 1 / stride, sampling_ratio=1, aligned=True)
+            torch.ops.torchvision.roi_align(
+                source, torch.cat((column, b), 1), 1 / stride, self.pool, self.pool, 1, True
+            )
             for b in (boxes, _widen(boxes))
         ]
         x = self.region(torch.cat(crops, 1).to(merged.dtype))

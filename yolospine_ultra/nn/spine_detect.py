@@ -69,15 +69,25 @@ class SpineDetect(DDEDetect):
             )
         self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order)
 
+    def bias_init(self) -> None:
+        """As of DDE; the host has measured the strides now. The finest is kept as a number for RoIAlign.
+
+        A tensor would wait for a GPU in every step, and cannot be compiled.
+        """
+        super().bias_init()
+        self.finest = float(self.stride[0])
+
     def propose(self, preds: dict[str, Any]) -> Proposals:
         """The K best proposals of raw stage-1 predictions, best first."""
-        height, width = (n * self.stride[0] for n in preds["feats"][0].shape[2:])
+        height, width = (n * self.finest for n in preds["feats"][0].shape[2:])
         boxes = self._get_decode_boxes({"feats": preds["feats"], "boxes": preds["boxes"].detach()}).transpose(1, 2)
         objectness = without_nan(preds["obj"].detach()[:, 0].float().sigmoid())
         objectness, anchor = objectness.topk(min(self.proposals, objectness.shape[1]), 1)
         boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
         classes = without_nan(preds["cls"].detach().float().softmax(1)).transpose(1, 2)
         classes = classes.gather(1, anchor[..., None].expand(-1, -1, self.nc))
+        if self.nc == 1:  # a softmax over one class says nothing
+            classes = classes / 2
         classes = classes.clamp(1 - MOST_SURE, MOST_SURE)
         evidence = (classes / (1 - classes)).log()  # the logit, which not every exported back end knows
         return Proposals(safe_boxes(boxes.float(), width, height), objectness, evidence)
@@ -90,7 +100,7 @@ class SpineDetect(DDEDetect):
         `proposals` is what `propose` gives: the objects that a region is seen among. `evidence` (R, C) is what stage 1
         says about the regions: that of proposals is their own, that of other regions `evidence_of` finds.
         """
-        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, proposals, evidence, self.stride[0])
+        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, proposals, evidence, self.finest)
         return logits, decode_boxes(boxes[:, None], deltas.float())
 
     def infer(self, preds: dict[str, Any]) -> Tensor:
