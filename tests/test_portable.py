@@ -1,11 +1,12 @@
 """The portable form: a round trip without pickle, and what is refused."""
 
 import builtins
+import sys
 
 import pytest
 import torch
 import yaml
-from conftest import run
+from conftest import REPO, run
 from ultralytics import YOLO
 
 from yolospine_ultra.engine.calibration import store_temperatures, wanted_temperatures
@@ -71,6 +72,24 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
         read_portable(folder, tmp_path / "x.pt")
     assert not (tmp_path / "x.pt").exists()
+
+
+def test_the_command_refuses_bad_input_in_a_sentence(checkpoint, tmp_path):
+    folder = write_portable(checkpoint, tmp_path / "p")
+    (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
+    script = str(REPO / "scripts" / "portable.py")
+
+    def said(*words):
+        done = run([sys.executable, script, *map(str, words)], tmp_path)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        return done.stderr
+
+    assert "cannot be loaded as a checkpoint" in said("write", tmp_path / "bad.pt", "out")
+    assert "none.pt is not there" in said("write", tmp_path / "none.pt", "out")
+    for text, message in (("", "has format None"), ("format: 1", "has no architecture, names"), ("{", "is no YAML")):
+        (folder / DESCRIPTION).write_text(text)
+        assert message in said("read", folder, "again.pt")
+    assert not (tmp_path / "again.pt").exists()
 
 
 def test_missing_extra_is_named(checkpoint, tmp_path, monkeypatch):

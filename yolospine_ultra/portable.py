@@ -35,9 +35,16 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
 
     Raises:
         ImportError: safetensors is not installed.
+        FileNotFoundError: no such checkpoint.
+        ValueError: it cannot be loaded.
     """
     save = _safetensors().save
-    model, content = load_checkpoint(checkpoint)
+    if not Path(checkpoint).is_file():  # the host would look for it on the network
+        raise FileNotFoundError(f"{checkpoint} is not there; expected a checkpoint such as best.pt.")
+    try:
+        model, content = load_checkpoint(checkpoint)
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"{checkpoint} cannot be loaded as a checkpoint: {error}") from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
@@ -83,6 +90,9 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ValueError(f"{folder / DESCRIPTION} has format {found}; this version reads {FORMAT}.")
+    missing = [k for k in ("architecture", "names", "channels", "train_args") if k not in description]
+    if missing:
+        raise ValueError(f"{folder / DESCRIPTION} has no {', '.join(missing)}; expected what write_portable wrote.")
     names = description["names"]
     model = PluginDetectionModel(description["architecture"], ch=description["channels"], nc=len(names), verbose=False)
     weights, expected = load((folder / WEIGHTS).read_bytes()), model.state_dict()

@@ -235,6 +235,8 @@ def test_recipe_is_the_papers_and_the_users_arguments_win(tmp_path):
     # the host forgets what a checkpoint remembers where a file is given
     mixed = with_recipe({"cfg": str(tmp_path / "mine.yaml")}, {"imgsz": 64, "lr0": 0.5, "task": "detect"})
     assert mixed["imgsz"] == 64 and not mixed.keys() & {"lr0", "task"}
+    (tmp_path / "empty.yaml").write_text("")
+    assert with_recipe({"cfg": str(tmp_path / "empty.yaml")}, {"imgsz": 64})["imgsz"] == 64
     assert with_recipe({"resume": True}, {}) == {"resume": True}
 
 

@@ -54,7 +54,9 @@ def with_recipe(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     if "nbs" not in known and isinstance(batch, int) and batch > 0:
         recipe["nbs"] = batch
     # the host forgets what the model brings along where a file is given
-    remembered = {k: v for k, v in model.items() if k in RECIPE and k not in {**file, **given}} if file else {}
+    remembered = (
+        {k: v for k, v in model.items() if k in RECIPE and k not in {**file, **given}} if given.get("cfg") else {}
+    )
     return {**recipe, **remembered, **given}
 
 

@@ -80,7 +80,7 @@ class PluginDetectionModel(DetectionModel):
         for key in (f"{name}.{row}" for name in refiners for row in MLDR.CLASS_ROWS):
             if key not in csd or csd[key].shape[1:] != own[key].shape[1:]:
                 continue
-            to, given = own[key].view(len(rows), -1), csd.pop(key).view(len(places), -1)
+            to, given = own[key].view(len(rows), -1), csd.pop(key).view(len(src_model.names), -1)
             to[known] = given[rows[known]].to(to.dtype)
             moved += 1
         return moved

@@ -54,14 +54,14 @@ def patients_of(names: Sequence[str], pattern: str = PATIENT) -> list[str]:
     return [match[1] for match in found]
 
 
-def patient_notes(patients: Sequence[str]) -> list[str]:
+def patient_notes(patients: int, images: int) -> list[str]:
     """What a reader of intervals over patients has to know: that there is one, or that each image is one of its own."""
-    if len(set(patients)) < 2:
+    if patients < 2:
         return ["There is one patient: no interval over patients is defined."]
-    if len(set(patients)) == len(patients):
+    if patients == images:
         return [
-            f"Each of the {len(patients)} images is taken as a patient of its own, such as {patients[0]!r}; if several "
-            "are of one, intervals over patients are too narrow: tell patients by --patient."
+            f"Each of the {images} images is taken as a patient of its own; if several are of one, intervals over "
+            "patients are too narrow, and folds by patient share them: tell patients by --patient."
         ]
     return []
 

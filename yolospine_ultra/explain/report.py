@@ -17,7 +17,7 @@ import numpy as np
 
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.images import StudyImages
-from yolospine_ultra.evaluate.intervals import or_none, percentile_interval, resample_weights
+from yolospine_ultra.evaluate.intervals import or_none, patient_notes, percentile_interval, resample_weights
 from yolospine_ultra.evaluate.text import bounds, number, table
 from yolospine_ultra.explain.faithfulness import SHARES
 from yolospine_ultra.explain.finding import RANDOM
@@ -133,8 +133,8 @@ def _notes(report: Mapping[str, Any], settings: Settings) -> list[str]:
         notes.append(f"{', '.join(absent)}: no {what} above {settings.conf:g}, so nothing to explain.")
     if report["patients"] is None:
         notes.append("Intervals are not defined, because images without labels have no patients here.")
-    elif report["patients"] < 2:
-        notes.append("Intervals are not defined, because all images are of one patient.")
+    else:
+        notes += patient_notes(report["patients"], report["images"])
     independent = report["class_independent"]
     if independent:
         notes.append(f"ERROR: {independent} maps do not depend on the class and are not shown; see `refused`.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yolospine_ultra.evaluate.images import StudyImages
+from yolospine_ultra.evaluate.intervals import patient_notes
 from yolospine_ultra.evaluate.text import bounds, number, table
 from yolospine_ultra.robustness.degrade import DEGRADATIONS, Condition
 from yolospine_ultra.robustness.measure import IOU, LEAST_DROP, corruption_errors, relative_corruption_errors
@@ -136,8 +137,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         empty = sorted({c for m in models.values() for c, v in m["clean"]["classes"].items() if v is None})
         if empty:
             notes.append(f"{', '.join(empty)}: not labelled in these images, and in no mean.")
-        if report["patients"] < 2:
-            notes.append("Intervals of the drop are not defined, because all images are of one patient.")
+        notes += patient_notes(report["patients"], report["images"])
         if report["baseline"] is None:
             notes.append("Corruption errors are not defined, because there is no baseline; give a second model.")
         else:

@@ -12,6 +12,7 @@ from sklearn.metrics import multilabel_confusion_matrix
 from yolospine_ultra.evaluate.intervals import (
     RESAMPLES,
     draw_patients,
+    patient_notes,
     patients_of,
     percentile_interval,
     share,
@@ -137,6 +138,10 @@ def test_share():
     made = share(0, 5)
     assert (made["value"], made["hits"], made["trials"], made["interval"][0]) == (0, 0, 5, 0)
     assert share(0, 0) == {"value": None, "hits": 0, "trials": 0, "interval": [None, None]}
+
+
+def test_what_patients_mean_for_intervals_is_said():
+    assert "one patient" in patient_notes(1, 5)[0] and "own" in patient_notes(5, 5)[0] and not patient_notes(2, 5)
 
 
 def test_patients_of_names():

@@ -28,7 +28,14 @@ from yolospine_ultra.evaluate.calibration.error import (
     scale_scores,
 )
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import RESAMPLES, draw_patients, or_none, percentile_interval, wilson
+from yolospine_ultra.evaluate.intervals import (
+    RESAMPLES,
+    draw_patients,
+    or_none,
+    patient_notes,
+    percentile_interval,
+    wilson,
+)
 from yolospine_ultra.evaluate.text import bounds, number, table
 
 ALL = "all"
@@ -185,6 +192,7 @@ def format_report(report: Mapping[str, Any]) -> str:
         mark = "*" if name in t["fallbacks"] or name == ALL else ""
         rows.append([name, *(str(r[k]) for k in ("boxes", "detections", "right")), *_cells(r), value + mark])
     notes = ["T is fitted on all patients, * shared by all classes together."]
+    notes += patient_notes(report["patients"], report["images"])
     notes += [f"{n} has the shared temperature: {why}." for n, why in t["fallbacks"].items()]
     notes += [f"No temperature fits the scores of {n}: it is left as it is, T = 1." for n in t["unfit"]]
     undefined = {n: r["why"] for n, r in report["classes"].items() if r["why"]}

@@ -58,12 +58,12 @@ def external_report(
         **rating_table(rating, names, weights),
         "froc": froc_report(ranked, names, weights),
     }
-    return report | {"notes": _notes(report) + patient_notes(patients)}
+    return report | {"notes": _notes(report)}
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers has to know."""
-    notes = missing_labels(report)
+    notes = missing_labels(report) + patient_notes(report["patients"], report["images"])
     last, most = report["froc"]["curves"]["all"]["reached"], report["froc"]["rates"][-1]
     if last < most:
         notes.append(

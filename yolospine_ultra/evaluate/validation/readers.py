@@ -80,7 +80,7 @@ def reader_report(
     readers = {
         r.reader: _compare(truth, found, r, names, patients, margin, iou) for r in readings if r.reader not in idle
     }
-    notes = missing_labels(model) + patient_notes(patients)
+    notes = missing_labels(model) + patient_notes(len(set(patients)), len(truth))
     notes += [f"{name} read none of these images and is left out." for name in idle]
     notes.append("Of the verdicts the one counts that was named before the study; the others are exploratory.")
     if len(readers) > 1:
