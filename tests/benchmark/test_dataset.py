@@ -1,8 +1,10 @@
 """Whose images are trained on and evaluated: patients, folds, fingerprint, and the view a cell gets."""
 
+import json
 import shutil
 
 import pytest
+import yaml
 from conftest import write_dataset
 
 from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view, read_data, read_truth
@@ -110,6 +112,17 @@ def test_the_fingerprint_is_that_of_the_content_not_of_the_place(named, tmp_path
     label.write_text(label.read_text() + "0 0.5 0.5 0.1 0.1\n")
     assert read_data(str(named), root=str(copy)).fingerprint() != print_
     assert read_data(str(named), folds=3).fingerprint() != print_
+
+
+def test_what_a_dataset_declares_of_its_classes_reaches_every_cell(named, tmp_path):
+    plain = read_data(str(named))
+    named.write_text(named.read_text() + "normal: class0\nsame_finding: [[class1, class2]]\n")
+    data = read_data(str(named))
+    assert BenchmarkData.from_json(json.loads(json.dumps(data.to_json()))) == data
+    assert data.fingerprint() != plain.fingerprint()
+    cell = make_view(data, None, tmp_path / "cell")
+    written = yaml.safe_load(cell.yaml.read_text())
+    assert (written["normal"], written["same_finding"]) == ("class0", [["class1", "class2"]])
 
 
 def test_a_view_holds_exactly_the_cell_and_leaves_the_data_alone(named, tmp_path):

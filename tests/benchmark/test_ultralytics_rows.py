@@ -58,6 +58,15 @@ def test_the_host_trains_by_the_recipe_and_never_sees_the_evaluated_images(cell,
     assert listed["train"] == [str(f) for f in cell.train] and listed["val"] == listed["train"][:1]
 
 
+def test_the_host_is_told_what_the_dataset_declares_of_its_classes(tmp_path, fake):
+    file = Path(toy.write_patients(tmp_path / "set"))
+    names = [str(n) for n in yaml.safe_load(file.read_text())["names"].values()][:2]
+    file.write_text(file.read_text() + yaml.safe_dump({"same_finding": [names]}))
+    cell = make_view(read_data(str(file)), None, tmp_path / "view")
+    ultralytics_family.FAMILY.train(rows()["yolospine-n"], cell, budget(), tmp_path)
+    assert yaml.safe_load(Path(fake.arguments["data"]).read_text())["same_finding"] == [names]
+
+
 def test_a_training_begins_with_weights_and_a_last_layer_of_its_own(cell, tmp_path):
     from ultralytics import YOLO
 

@@ -261,6 +261,30 @@ def test_class_beyond_the_dataset(tmp_path):
         YOLO("yolospine-n.yaml").train(data=str(data), project=str(tmp_path), epochs=1, **SMALL)
 
 
+@pytest.mark.parametrize("yaml", ["yolospine-n.yaml", "yolospine-noorder-n.yaml"])
+def test_what_the_dataset_declares_of_its_classes_is_in_the_checkpoint(yaml, tmp_path):
+    data = write_dataset(tmp_path / "set")
+    for label in (tmp_path / "set" / "labels" / "train").glob("*.txt"):  # the lowest of three is another class
+        rows = sorted({r.split(" ", 1)[1] for r in label.read_text().splitlines()}, key=lambda r: float(r.split()[1]))
+        label.write_text("".join(f"{c} {r}\n" for c, r in zip((1, 1, 2), rows, strict=True)))
+    data.write_text(data.read_text() + "normal: class0\nsame_finding:\n  - [class1, class2]\n")
+    model = YOLO(yaml)
+    model.train(data=str(data), project=str(tmp_path), epochs=1, **SMALL)
+    relations = YOLO(str(model.trainer.last)).model.model[-1].relations
+    shares = relations.float().shares(torch.tensor([[0.0, 2], [1, 1], [2, 0]]))
+    divided = yaml == "yolospine-n.yaml"  # without counts nothing can be divided
+    assert shares[:, 2].round().tolist() == ([0, 0, 1] if divided else [1, 1, 1])
+    assert relations.together[1].tolist() == ([0, 1, 1] if divided else [0, 1, 0])
+    assert relations.normal.tolist() == [1, 0, 0]
+
+
+def test_relations_of_unknown_classes(tmp_path):
+    data = write_dataset(tmp_path / "set")
+    data.write_text(data.read_text() + "same_finding: [[class1, bulge]]\n")
+    with pytest.raises(ValueError, match=r"same_finding.*data.yaml names \['bulge'\], which are no classes"):
+        YOLO("yolospine-n.yaml").train(data=str(data), project=str(tmp_path), epochs=1, **SMALL)
+
+
 @pytest.mark.slow
 def test_classes_do_not_matter_where_all_are_one(tmp_path):
     """Beside an image that cannot be read, which the host drops with its label."""

@@ -7,9 +7,11 @@ import torch
 from torchvision.ops import box_iou
 from ultralytics.utils.ops import xywh2xyxy
 
+from yolospine_ultra.data.relations import Relations, fit_relations
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.nn.mldr import MLDR, _widen
-from yolospine_ultra.nn.proposals import Proposals, evidence_of
+from yolospine_ultra.nn.order import order_in_column
+from yolospine_ultra.nn.proposals import Proposals, agree, evidence_of
 from yolospine_ultra.nn.spine_detect import SpineDetect
 
 STRIDES = (8, 16, 32)
@@ -72,14 +74,28 @@ def test_a_proposal_carries_several_labels_with_a_box_each():
     assert (boxes[:, 0] - boxes[:, 1]).abs().amax(1).min() > 1e-3
 
 
-def test_scores_are_the_geometric_mean_of_both_stages():
+def test_scores_join_both_stages_and_the_proposals_of_an_object():
     h, feats = head(nc=3)
+    torch.nn.init.normal_(h.mldr.score.weight, std=1.0)
+    h.relations.declare(*fit_relations([], Relations(1, []), 3))
     y, preds = h(feats)
     found = h.propose(preds)
-    logits, refined = h.refine(preds, found.boxes[1], torch.ones(20, dtype=torch.long), found, found.evidence[1])
-    expected = (found.objectness[1][:, None] * logits.sigmoid()).sqrt()
+    boxes, objectness, evidence = (x[1] for x in found)
+    index = torch.ones(20, dtype=torch.long)
+    counts = order_in_column(boxes, index, found.boxes, found.objectness)
+    logits, refined = h.refine(preds, boxes, index, counts, evidence)
+    both, duplicates = (logits + evidence) / 2, box_iou(boxes, boxes) >= 0.5
+    assert duplicates.sum() > 20  # some are of one object
+    agreed = torch.stack([(both[d] * objectness[d, None]).sum(0) / objectness[d].sum() for d in duplicates])
+    expected = (objectness[:, None] * h.relations(agreed, counts)).sqrt()
     torch.testing.assert_close(y[1, 4:].amax(0).view(20, 3), expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(xywh2xyxy(y[1, :4].T).view(20, 3, 4), refined, atol=1e-3, rtol=1e-4)
+
+
+def test_proposals_of_an_object_agree_whatever_their_number():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40]]])
+    logits, objectness = torch.tensor([[[1.0], [4], [9]]]), torch.tensor([[0.2, 0.4, 0.0]])
+    assert agree(logits, boxes, objectness)[0, :, 0].tolist() == pytest.approx([3, 3, 9])
 
 
 def test_stage_two_changes_the_predictions():
@@ -130,36 +146,28 @@ def test_mldr_reads_region_surroundings_and_stage_one():
     towers = [torch.randn(1, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
     m = MLDR(3, (8, 8, 8), 4, dim=8, hidden=16).eval()
     box, image = torch.tensor([[0.0, 0, 24, 24]]), torch.zeros(1, dtype=torch.long)
-    evidence = torch.zeros(1, 3)
-    proposals = Proposals(box[None], torch.ones(1, 1), evidence[None])
-    logits = m(feats, towers, box, image, proposals, evidence, 8.0)[0]
+    counts, evidence = torch.zeros(1, 2), torch.zeros(1, 3)
+    logits = m(feats, towers, box, image, counts, evidence, 8.0)[0]
 
     def moved(level, where, source):
         f, t = [x.clone() for x in feats], [x.clone() for x in towers]
         (f if source == "feats" else t)[level][..., where, where] += 5
-        return (m(f, t, box, image, proposals, evidence, 8.0)[0] - logits).abs().max()
+        return (m(f, t, box, image, counts, evidence, 8.0)[0] - logits).abs().max()
 
     assert moved(0, 1, "feats") > 1e-5 and moved(0, 1, "towers") > 1e-5  # inside the region
     assert moved(0, 3, "feats") > 1e-5  # just outside it: the wide region
     assert moved(2, 1, "feats") > 1e-5  # the coarsest level
     assert moved(0, 7, "feats") == 0  # far corner of the finest level
-    below = torch.cat((box, box + torch.tensor([0.0, 30, 0, 30])))[None]
-    proposals = Proposals(below, torch.ones(1, 2), torch.zeros(1, 2, 3))  # one more object
-    assert (m(feats, towers, box, image, proposals, evidence, 8.0)[0] - logits).abs().max() > 1e-5
+    below = torch.tensor([[0.0, 1]])  # one more object
+    assert (m(feats, towers, box, image, below, evidence, 8.0)[0] - logits).abs().max() > 1e-5
 
 
-def test_without_order_other_proposals_do_not_matter_to_a_region():
+def test_without_order_the_other_objects_do_not_matter_to_a_region():
     h, feats = head(order=False)
     preds = h.dense(feats)
     region, image = torch.tensor([[8.0, 8, 40, 24]]), torch.zeros(1, dtype=torch.long)
-
-    def refined(others):
-        return h.refine(
-            preds, region, image, Proposals(others, torch.rand(2, 5), torch.rand(2, 5, 4)), torch.ones(1, 4)
-        )
-
-    here, there = refined(torch.rand(2, 5, 4) * 50), refined(torch.rand(2, 5, 4) * 50)
-    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+    few, many = (h.refine(preds, region, image, torch.full((1, 2), n), torch.ones(1, 4)) for n in (0.0, 5.0))
+    assert all(torch.equal(a, b) for a, b in zip(few, many, strict=True))
 
 
 def test_scores_of_stage_two_start_from_stage_one():
@@ -168,8 +176,8 @@ def test_scores_of_stage_two_start_from_stage_one():
         torch.nn.init.zeros_(p)
     y, preds = h(feats)
     found = h.propose(preds)
-    classes = found.evidence.sigmoid()
-    torch.testing.assert_close(classes.sum(2), torch.ones(2, 20))  # of one label, until stage 2 has learnt
+    torch.testing.assert_close(found.evidence.sigmoid().sum(2), torch.ones(2, 20))  # of one label, until stage 2 learns
+    classes = agree(found.evidence, found.boxes, found.objectness).sigmoid()
     expected = (found.objectness[..., None] * classes).sqrt()
     torch.testing.assert_close(y[:, 4:].amax(1).view(2, 20, 3), expected, atol=1e-5, rtol=1e-4)
 

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_pat
 
 from yolospine_ultra.benchmark.family import CellData
 from yolospine_ultra.data.checks import resolve_data
+from yolospine_ultra.data.relations import KEYS, read_relations
 from yolospine_ultra.evaluate.findings import ImageFindings, Problem, read_dataset
 from yolospine_ultra.evaluate.intervals import PATIENT
 
@@ -60,6 +61,7 @@ class BenchmarkData:
         channels: of the images, 1 or 3.
         images: sorted by name.
         folds: how many, None for train and val as they are.
+        declared: what the dataset's YAML declares about its classes, by the keys of `data.relations`.
     """
 
     name: str
@@ -67,6 +69,7 @@ class BenchmarkData:
     channels: int
     images: tuple[BenchmarkImage, ...]
     folds: int | None
+    declared: dict[str, Any] = field(default_factory=dict)
 
     def split(self, fold: int | None) -> tuple[list[BenchmarkImage], list[BenchmarkImage]]:
         """Images to train on and to evaluate on: all patients but the fold's and the fold's, or train and val."""
@@ -80,7 +83,8 @@ class BenchmarkData:
 
     def fingerprint(self) -> str:
         """SHA-256 of classes, splits, patients, and the bytes of every image and label; not of where they lie."""
-        digest = hashlib.sha256(json.dumps([sorted(self.names.items()), self.channels, self.folds]).encode())
+        said = [sorted(self.names.items()), self.channels, self.folds, *sorted(self.declared.items())]
+        digest = hashlib.sha256(json.dumps(said).encode())
         for x in self.images:
             digest.update(json.dumps([x.name, x.split, x.patient, x.fold]).encode())
             digest.update(hashlib.sha256(Path(x.file).read_bytes()).digest())
@@ -118,6 +122,8 @@ def read_data(data: str, root: str | None = None, folds: int | None = None, pati
         content = check_det_dataset(resolve_data(data, root))
     except (SyntaxError, TypeError) as error:  # the host's words for a YAML that is no dataset
         raise ValueError(f"{data} cannot be used: {error}") from error
+    read_relations(content)  # refuses what cannot be meant
+    declared = {k: content[k] for k in KEYS if content.get(k)}
     files = {s: _list_images(content[s]) for s in ("train", "val")}
     both = set(files["train"]) & set(files["val"])
     if both:
@@ -137,7 +143,7 @@ def read_data(data: str, root: str | None = None, folds: int | None = None, pati
         who, fold = table.get(file.name) or same.get(_patient(file, patient)) or (_patient(file, patient), None)
         images.append(BenchmarkImage(file.relative_to(shared).as_posix(), str(file), label, split, who, fold))
     named = replace(
-        BenchmarkData(Path(data).stem, content["names"], content["channels"], tuple(images), folds),
+        BenchmarkData(Path(data).stem, content["names"], content["channels"], tuple(images), folds, declared),
         images=tuple(_share_out(images, folds, bool(table)) if folds is not None else _without_folds(images)),
     )
     if folds is None:
@@ -268,8 +274,9 @@ def _write_view(
     for part, files in lists.items():
         (folder / f"{part}.txt").write_text("".join(f"{f}\n" for f in files), encoding="utf-8")
     content = {"path": str(folder), "train": "train.txt", "val": "val.txt", "channels": data.channels}
+    content |= {"names": data.names, **data.declared}
     file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump({**content, "names": data.names}, sort_keys=False), encoding="utf-8")
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return CellData(file, tuple(lists["train"]), tuple(lists["val"]), data.names, data.channels)
 
 

@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 from yolospine_ultra.benchmark.families.torch_family import one_device
 from yolospine_ultra.benchmark.timing import interleaved_latency, timer_for
 from yolospine_ultra.nn.area_attention import STRIP, AreaAttention
+from yolospine_ultra.nn.order import order_in_column
+from yolospine_ultra.nn.proposals import Proposals
 from yolospine_ultra.nn.spine_detect import SpineDetect
 
 DIM, HEADS = 64, 2  # width of the attention: P3 of n scale
@@ -88,6 +90,10 @@ def grow_proposals(
         head.proposals = k
         return model(image)
 
+    def stage_two(found: Proposals, index: torch.Tensor) -> object:
+        counts = order_in_column(found.boxes[0], index, found.boxes, found.objectness)
+        return head.refine(preds, found.boxes[0], index, counts, found.evidence[0])
+
     calls: dict[tuple[str, int], Callable[[], object]] = {}
     most = preds["obj"].shape[-1]
     for k in (k for k in proposals if k <= most):
@@ -95,7 +101,7 @@ def grow_proposals(
         found = head.propose(preds)
         index = torch.zeros(k, dtype=torch.long, device=image.device)
         calls["whole network", k] = lambda k=k: whole(k)
-        calls["stage 2 alone", k] = lambda p=found, i=index: head.refine(preds, p.boxes[0], i, p, p.evidence[0])
+        calls["stage 2 alone", k] = lambda p=found, i=index: stage_two(p, i)
     return _time("proposals of stage 2", calls, rounds, device)
 
 

@@ -21,9 +21,11 @@ from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zer
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.data.checks import check_dataset_labels, resolve_data
 from yolospine_ultra.data.dataset import build_dataset
+from yolospine_ultra.data.relations import Relations, fit_relations, read_relations
 from yolospine_ultra.engine.arguments import check_arguments
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.engine.validator import SpineValidator
+from yolospine_ultra.nn.spine_detect import SpineDetect
 
 
 class SpineTrainer(DetectionTrainer):
@@ -58,6 +60,21 @@ class SpineTrainer(DetectionTrainer):
         dataset = build_dataset(self.args, img_path, batch, self.data, stride, mode)
         check_dataset_labels(dataset, self.data)
         return dataset
+
+    def set_class_weights(self) -> None:
+        """The host's, and what the dataset declares about its classes.
+
+        The host calls this when the training labels are read and before it copies the model for its moving average.
+        """
+        super().set_class_weights()
+        model = unwrap_model(self.model)
+        head = getattr(model, "student_model", model).model[-1]  # distillation wraps the model
+        if not isinstance(head, SpineDetect):
+            return
+        relations = Relations(None, []) if self.args.single_cls else read_relations(self.data)
+        if head.mldr.order is None:  # a model that may not count divides nothing by level
+            relations = relations._replace(groups=[])
+        head.relations.declare(*fit_relations(self.train_loader.dataset.labels, relations, head.nc))
 
     def get_validator(self) -> SpineValidator:
         """The validator that measures what the predictor gives."""

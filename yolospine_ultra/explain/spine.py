@@ -33,6 +33,7 @@ from yolospine_ultra.explain.model import (
 from yolospine_ultra.explain.yolo import IOU, YoloModel, YoloScene
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import CONTEXT
+from yolospine_ultra.nn.order import order_in_column
 from yolospine_ultra.nn.proposals import evidence_of
 from yolospine_ultra.nn.spine_detect import SpineDetect
 from yolospine_ultra.postprocess.detections import select_detections
@@ -105,7 +106,8 @@ class SpineScene(YoloScene):
             try:
                 with torch.enable_grad():
                     evidence = evidence_of(boxes, index, self.proposals)
-                    logits, _ = self.head.refine(self.preds, boxes, index, self.proposals, evidence)
+                    counts = order_in_column(boxes, index, self.proposals.boxes, self.proposals.objectness)
+                    logits, _ = self.head.refine(self.preds, boxes, index, counts, evidence)
             finally:
                 handle.remove()
             self._regions[key] = kept[0], logits[0]

@@ -23,6 +23,7 @@ from yolospine_ultra.losses.assign import match_regions, sample_regions
 from yolospine_ultra.losses.dde_loss import DDELoss
 from yolospine_ultra.losses.weighted_bce import weighted_bce
 from yolospine_ultra.nn.boxes import safe_boxes
+from yolospine_ultra.nn.order import order_in_column
 from yolospine_ultra.nn.proposals import evidence_of
 
 GAIN_CLASS, GAIN_BOX = 1.0, 2.0  # of stage 2; chosen so that its terms are of the size of stage 1's after an epoch
@@ -54,7 +55,8 @@ class TwoStageLoss(DDELoss):
         regions, index = sample_regions(proposals.boxes, boxes, image, generator)
         regions = safe_boxes(regions, width, height)
         match = match_regions(regions, index, boxes, labels, image, self.thresholds)
-        logits, refined = self.head.refine(preds, regions, index, proposals, evidence_of(regions, index, proposals))
+        counts = order_in_column(regions, index, proposals.boxes, proposals.objectness)
+        logits, refined = self.head.refine(preds, regions, index, counts, evidence_of(regions, index, proposals))
 
         with torch.autocast(self.device.type, enabled=False):
             region, cls = (match >= 0).nonzero(as_tuple=True)

@@ -20,9 +20,6 @@ import torchvision.ops  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv, DWConv
 
-from yolospine_ultra.nn.order import order_in_column
-from yolospine_ultra.nn.proposals import Proposals
-
 CONTEXT = 2.0  # sides of the wide region relative to the proposal's
 COUNT_SCALE = 4.0  # objects to a unit of the order's embedding: a lumbar image shows about eight
 DROPOUT = 0.5  # of the region features and of their embedding, in training
@@ -83,7 +80,7 @@ class MLDR(nn.Module):
         towers: list[Tensor],
         boxes: Tensor,
         index: Tensor,
-        proposals: Proposals,
+        counts: Tensor,
         evidence: Tensor,
         stride: float,
     ) -> tuple[Tensor, Tensor]:
@@ -94,7 +91,7 @@ class MLDR(nn.Module):
             towers: class features of DDE, (B, tower, H_l, W_l).
             boxes: regions (R, 4), x1 y1 x2 y2 in input pixels, finite and inside the image.
             index: image of each region, (R,), integers.
-            proposals: those of stage 1, which the regions are seen among.
+            counts: objects above and below each region, (R, 2); unused without `order`.
             evidence: what stage 1 says about each region, (R, C), logits.
             stride: input pixels a cell of the finest level.
 
@@ -118,9 +115,7 @@ class MLDR(nn.Module):
         x = self.region(torch.cat(crops, 1).to(merged.dtype))
         x = self.embed(self.dropout(x.flatten(1)))
         if self.order is not None:
-            x = x + self.order(
-                order_in_column(boxes, index, proposals.boxes, proposals.objectness).to(x.dtype) / COUNT_SCALE
-            )
+            x = x + self.order(counts.to(x.dtype) / COUNT_SCALE)
         x = self.dropout(F.silu(x))
         x = x + F.silu(self.mix(x))
         score = self.score(x) + self.trust * evidence.to(x.dtype)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yolospine_ultra.nn.proposals import SAME_OBJECT
+from yolospine_ultra.nn.proposals import same_object
 
 SURE = 0.5  # objectness from which an object counts as a whole one
 REACH = 3.0  # of the column to each side of a region's centre, in widths of the region: an image may show two spines
@@ -32,12 +32,8 @@ def object_shares(boxes: Tensor, objectness: Tensor) -> Tensor:
     Returns:
         (B, K) in 0..1. Shares of separate groups of duplicates sum to one a group, or to less where stage 1 is unsure.
     """
-    corner = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    size = (torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:]) - corner).clamp(min=0)
-    overlap = size[..., 0] * size[..., 1]
-    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    same = overlap >= SAME_OBJECT * (area[:, :, None] + area[:, None] - overlap)
-    duplicates = torch.where(same, objectness[:, None], torch.zeros_like(overlap))
+    same = same_object(boxes)
+    duplicates = torch.where(same, objectness[:, None], torch.zeros_like(objectness[:, None]))
     return objectness / duplicates.sum(2).clamp(min=1e-6) * (duplicates.amax(2) / SURE).clamp(max=1)
 
 

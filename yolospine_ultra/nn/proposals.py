@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+LEAST_WEIGHT = 1e-6  # of a proposal among those of its object
 SAME_OBJECT = 0.5  # IoU from which two boxes, of proposals or regions, mean one object
 
 
@@ -30,6 +31,29 @@ class Proposals(NamedTuple):
     boxes: Tensor
     objectness: Tensor
     evidence: Tensor
+
+
+def same_object(boxes: Tensor) -> Tensor:
+    """Whether two boxes of an image mean one object, (B, K, K), for boxes (B, K, 4)."""
+    corner = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    size = (torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:]) - corner).clamp(min=0)
+    overlap = size[..., 0] * size[..., 1]
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return overlap >= SAME_OBJECT * (area[:, :, None] + area[:, None] - overlap)
+
+
+def agree(logits: Tensor, boxes: Tensor, objectness: Tensor) -> Tensor:
+    """Logits (B, K, C) averaged over the proposals of one object, weighted by their objectness.
+
+    The proposals of an object see nearly the same, and differ by chance; their mean is steadier than the best of them.
+
+    Args:
+        logits: of each proposal, (B, K, C).
+        boxes: (B, K, 4).
+        objectness: (B, K) in 0..1.
+    """
+    weights = same_object(boxes).to(logits.dtype) * objectness.clamp(min=LEAST_WEIGHT)[:, None]
+    return weights @ logits / weights.sum(2, keepdim=True)
 
 
 def evidence_of(regions: Tensor, index: Tensor, proposals: Proposals) -> Tensor:

@@ -17,7 +17,9 @@ from torch import Tensor
 from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes, without_nan
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import MLDR
-from yolospine_ultra.nn.proposals import Proposals
+from yolospine_ultra.nn.order import order_in_column
+from yolospine_ultra.nn.proposals import Proposals, agree
+from yolospine_ultra.nn.relations import ClassRelations
 from yolospine_ultra.registry import register_head
 
 if TYPE_CHECKING:
@@ -34,8 +36,10 @@ class SpineDetect(DDEDetect):
     proposal k, and a single non-zero score, that of class c. A proposal may so carry several classes, each with its own
     box, through any back end of the host.
 
-    Score fusion: s_kc = sqrt(o_k * q_kc), the geometric mean of DDE's objectness o and MLDR's sigmoid q. DDE's softmax
-    is not a factor, because it must split its mass where a region has two findings; MLDR's logits start from it.
+    Score fusion: s_kc = sqrt(o_k * q_kc), the geometric mean of DDE's objectness o and the probability q of the class.
+    Its logit is the mean of what both stages say, averaged over the proposals of one object: stage 2 learns from few
+    regions and is surer of them than it should be. What the dataset declares about its classes comes last
+    (`nn/relations.py`). DDE's softmax is not a factor, because it must split its mass where a region has two findings.
 
     Args:
         nc: number of classes C.
@@ -44,7 +48,7 @@ class SpineDetect(DDEDetect):
         hidden: width of a region's embedding.
         match_iou: overlap of a proposal with a ground truth from which stage 2 is taught its class; one value, or one a
             class.
-        order: whether stage 2 is told how many objects lie above and below a region.
+        order: whether stage 2 is told how many objects lie above and below a region. Without it no group is divided.
         reg_max: bins of the distribution of each box side in stage 1.
         ch: channels of the input maps, finest first.
     """
@@ -67,6 +71,7 @@ class SpineDetect(DDEDetect):
             raise ValueError(
                 f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}."
             )
+        self.relations = ClassRelations(nc)
         self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order)
 
     def bias_init(self) -> None:
@@ -93,14 +98,19 @@ class SpineDetect(DDEDetect):
         return Proposals(safe_boxes(boxes.float(), width, height), objectness, evidence)
 
     def refine(
-        self, preds: dict[str, Any], boxes: Tensor, index: Tensor, proposals: Proposals, evidence: Tensor
+        self, preds: dict[str, Any], boxes: Tensor, index: Tensor, counts: Tensor, evidence: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Stage 2 on regions `boxes` (R, 4) of images `index` (R,): logits (R, C), and boxes (R, C, 4) in pixels.
 
-        `proposals` is what `propose` gives: the objects that a region is seen among. `evidence` (R, C) is what stage 1
-        says about the regions: that of proposals is their own, that of other regions `evidence_of` finds.
+        Args:
+            preds: raw predictions of stage 1.
+            boxes: regions, finite and inside the image.
+            index: image of each region.
+            counts: objects above and below each region, (R, 2), as `order_in_column` counts the proposals.
+            evidence: what stage 1 says about the regions, (R, C): that of proposals is their own, that of other regions
+                `evidence_of` finds.
         """
-        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, proposals, evidence, self.finest)
+        logits, deltas = self.mldr(preds["feats"], preds["towers"], boxes, index, counts, evidence, self.finest)
         return logits, decode_boxes(boxes[:, None], deltas.float())
 
     def infer(self, preds: dict[str, Any]) -> Tensor:
@@ -109,8 +119,12 @@ class SpineDetect(DDEDetect):
         boxes, objectness = proposals.boxes, proposals.objectness
         b, k = objectness.shape
         index = torch.arange(b, device=boxes.device)[:, None].expand(b, k).reshape(-1)
-        logits, refined = self.refine(preds, boxes.flatten(0, 1), index, proposals, proposals.evidence.flatten(0, 1))
-        scores = (objectness.reshape(-1, 1) * logits.float().sigmoid()).sqrt()
+        regions = boxes.flatten(0, 1)
+        counts = order_in_column(regions, index, boxes, objectness)
+        logits, refined = self.refine(preds, regions, index, counts, proposals.evidence.flatten(0, 1))
+        both = (logits.float().view(b, k, -1) + proposals.evidence) / 2
+        classes = self.relations(agree(both, boxes, objectness).flatten(0, 1), counts)
+        scores = (objectness.reshape(-1, 1) * classes).sqrt()
         columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)
         return torch.cat((self.layout(refined.view(b, -1, 4)), columns), 2).transpose(1, 2)
 

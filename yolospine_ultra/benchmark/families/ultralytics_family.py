@@ -118,9 +118,10 @@ class UltralyticsFamily:
         images, place = self.training_data(data, folder)
         for part, files in (("train", images), ("val", images[:1])):
             (place / f"{part}.txt").write_text("".join(f"{f}\n" for f in files), encoding="utf-8")
-        content = {"path": str(place), "train": "train.txt", "val": "val.txt", "channels": data.channels}
+        declared = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))  # with what it says about its classes
+        content = {**declared, "path": str(place), "train": "train.txt", "val": "val.txt"}
         file = place / "training.yaml"
-        file.write_text(yaml.safe_dump({**content, "names": data.names}, sort_keys=False), encoding="utf-8")
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return file
 
     def load(self, entry: ModelEntry, weights: Path | None, data: CellData, budget: Budget) -> UltralyticsDetector:

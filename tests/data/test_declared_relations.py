@@ -1,0 +1,85 @@
+"""What a dataset declares about its classes, and what its labels say about levels."""
+
+import numpy as np
+import pytest
+import torch
+
+from yolospine_ultra.data.relations import Relations, fit_relations, read_relations
+from yolospine_ultra.nn.relations import ClassRelations
+
+NAMES = {0: "DDD", 1: "LDB", 2: "TDB"}
+
+
+def column(classes, twice=()):
+    """An image with discs one above the other, the last one lowest, of these classes; some with a second label."""
+    boxes = [[0.5, (i + 0.5) / len(classes), 0.2, 0.6 / len(classes)] for i in range(len(classes))]
+    cls = [*classes, *(c for c, _ in twice)]
+    return {"cls": np.array(cls)[:, None], "bboxes": np.array(boxes + [boxes[i] for _, i in twice])}
+
+
+def fit(labels, groups=((1, 2),), normal=None):
+    return fit_relations(labels, Relations(normal, [list(g) for g in groups]), 3)
+
+
+def split(labels, groups=((1, 2),)):
+    r = ClassRelations(3)
+    r.declare(*fit(labels, groups))
+    return r
+
+
+def test_level_that_divides_the_classes_is_found():
+    shares = split([column([2, 2, 1, 1, 1])] * 20).shares(torch.tensor([[0.0, 4], [1, 3], [2, 2], [4, 0]]))
+    assert shares[:, 2].tolist() == pytest.approx([1, 1, 0, 0], abs=0.15)
+    assert shares[:, 0].tolist() == [1.0] * 4
+
+
+def test_images_cut_at_the_top_teach_to_count_from_below():
+    labels = [column([2, 2, 1, 1, 1][cut:]) for cut in range(4)] * 10
+    shares = split(labels).shares(torch.tensor([[0.0, 2], [0, 3], [0, 4]]))
+    assert shares[:, 2].round().tolist() == [0, 1, 1]
+
+
+def test_two_labels_of_one_disc_are_one_object():
+    alone = fit([column([2, 1, 1])] * 9)
+    again = fit([column([2, 1, 1], twice=[(0, 1), (0, 2)])] * 9)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, again, strict=True))
+
+
+def test_three_levels():
+    s = split([column([0, 0, 2, 2, 1, 1])] * 30, [[0, 1, 2]])
+    shares = s.shares(torch.tensor([[0.0, 5], [2.5, 2.5], [5, 0]]))
+    assert shares.argmax(1).tolist() == [0, 2, 1] and shares.sum(1).tolist() == pytest.approx([1] * 3)
+
+
+@pytest.mark.parametrize("labels", [[], [column([1, 1])], [{"cls": np.zeros((0, 1)), "bboxes": np.zeros((0, 4))}]])
+def test_a_class_without_boxes_stays_by_itself(labels):
+    assert torch.equal(fit(labels)[1], torch.eye(3))
+
+
+def test_the_normal_class():
+    assert fit([], (), 0)[0].tolist() == [1, 0, 0] and fit([], ())[0].tolist() == [0, 0, 0]
+
+
+def test_relations_by_name():
+    declared = {"normal": "DDD", "same_finding": [["TDB", "LDB"]]}
+    assert read_relations({"names": NAMES} | declared) == Relations(0, [[2, 1]])
+    assert read_relations({"names": NAMES}) == Relations(None, [])
+    assert read_relations({"names": NAMES, "same_finding": None, "normal": None}) == Relations(None, [])
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"same_finding": "LDB"}, "must be a list of groups"),
+        ({"same_finding": [["LDB"]]}, "two class names or more"),
+        ({"same_finding": [["LDB", "XYZ"]]}, "names \\['XYZ'\\], which are no classes; the classes are"),
+        ({"same_finding": [["LDB", "TDB"], ["TDB", "DDD"]]}, "names \\['TDB'\\] more than once"),
+        ({"same_finding": [["LDB", ["TDB"]]]}, "which are no classes"),
+        ({"same_finding": [["LDB", "TDB"]], "normal": "TDB"}, "names the normal class, 'TDB'"),
+        ({"normal": "healthy"}, "`normal` in x.yaml is 'healthy', which is no class"),
+        ({"normal": ["DDD"]}, "which is no class"),
+    ],
+)
+def test_declarations_that_mean_nothing(declared, message):
+    with pytest.raises(ValueError, match=message):
+        read_relations({"names": NAMES, "yaml_file": "x.yaml"} | declared)

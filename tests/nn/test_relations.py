@@ -1,0 +1,52 @@
+"""Class probabilities by what is declared about the classes."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolospine_ultra.nn.relations import ClassRelations
+
+TOGETHER = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])  # classes 0 and 2 are one finding
+NOBODY = torch.zeros(3)
+counts_of = st.lists(st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=1, max_size=5)
+
+
+def relations(normal=NOBODY, together=TOGETHER):
+    """Of classes 0 and 2, class 2 is more likely from three objects below on."""
+    r = ClassRelations(3)
+    r.declare(normal, together, torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3]))
+    return r
+
+
+def test_nothing_declared_is_the_sigmoid():
+    x = torch.randn(50, 3) * 20
+    torch.testing.assert_close(ClassRelations(3)(x, torch.rand(50, 2) * 9), x.sigmoid(), atol=1e-6, rtol=1e-5)
+
+
+def test_one_finding_at_two_levels_by_hand():
+    # either is present with 1 - (1 - .5)(1 - .2) = .6; at two below the logits of the shares are 1 and -1
+    logits = torch.tensor([[0.5, 0.7, 0.2]]).logit()
+    share = 1 / (1 + torch.tensor(-2.0).exp())
+    got = relations()(logits, torch.tensor([[9.0, 2]]))
+    torch.testing.assert_close(got, torch.stack((0.6 * share, torch.tensor(0.7), 0.6 * (1 - share)))[None])
+
+
+def test_what_is_normal_counts_against_the_others_by_hand():
+    normal = torch.tensor([0.0, 1, 0])
+    got = relations(normal, torch.eye(3))(torch.tensor([[2.0, -4, 0]]), torch.zeros(1, 2))
+    torch.testing.assert_close(got, torch.tensor([[0.7 * 2 + 0.3 * 4, -4, 0.3 * 4]]).sigmoid())
+
+
+@given(counts_of)
+def test_shares_of_a_group_sum_to_one_at_any_count(counts):
+    got = relations().shares(torch.tensor(counts))
+    assert (got >= 0).all() and got[:, 1].tolist() == [1.0] * len(counts)
+    torch.testing.assert_close(got[:, 0] + got[:, 2], torch.ones(len(counts)))
+
+
+@given(st.lists(st.floats(-200, 200), min_size=3, max_size=3), counts_of)
+def test_probabilities_at_any_logit(logits, counts):
+    x = torch.tensor([logits] * len(counts))
+    for normal in (NOBODY, torch.tensor([0.0, 1, 0])):
+        got = relations(normal)(x, torch.tensor(counts))
+        assert got.isfinite().all() and (got >= 0).all() and (got <= 1).all()

@@ -1,0 +1,111 @@
+"""How the classes of a dataset are related, as its YAML declares by name and its training labels show.
+
+::
+
+    normal: IVDn # the class that excludes all others
+    same_finding: # classes that are one finding at different levels
+      - [LDB, TDB]
+
+Source: own; `yolospine_ultra.nn.relations` says what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from ultralytics.utils.ops import xywh2xyxy
+
+from yolospine_ultra.nn.order import order_in_column
+
+KEYS = ("normal", "same_finding")  # of the dataset YAML
+STRENGTH = 1.0  # inverse of the L2 penalty on the slopes, scikit-learn's C
+
+
+class Relations(NamedTuple):
+    """Class indices: the normal class, None without one, and groups of classes that are one finding."""
+
+    normal: int | None
+    groups: list[list[int]]
+
+
+def read_relations(data: dict[str, Any]) -> Relations:
+    """What a dataset's dictionary, with its `names`, declares; nothing by default.
+
+    Raises:
+        ValueError: `normal` is no class, or `same_finding` no list of groups of at least two classes, each class in one
+            group at most and the normal one in none.
+    """
+    normal, groups = data.get("normal"), data.get("same_finding") or []
+    classes, where = list(data["names"].values()), data.get("yaml_file", "the dataset YAML")
+    if normal is not None and normal not in classes:
+        raise ValueError(f"`normal` in {where} is {normal!r}, which is no class; the classes are {classes}.")
+    what = f"`same_finding` in {where}"
+    if not isinstance(groups, list) or not all(isinstance(g, list) and len(g) > 1 for g in groups):
+        raise ValueError(f"{what} must be a list of groups of two class names or more, but is {groups!r}.")
+    names = [name for group in groups for name in group]
+    unknown = [n for n in names if n not in classes]
+    if unknown:
+        raise ValueError(f"{what} names {unknown}, which are no classes; the classes are {classes}.")
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ValueError(f"{what} names {twice} more than once; a class belongs to one group.")
+    if normal in names:
+        raise ValueError(f"{what} names the normal class, {normal!r}, which is no finding.")
+    index = {name: i for i, name in data["names"].items()}
+    return Relations(None if normal is None else index[normal], [[index[n] for n in group] for group in groups])
+
+
+def fit_relations(
+    labels: Iterable[dict[str, Any]], relations: Relations, nc: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Arguments of `nn.relations.ClassRelations.declare`.
+
+    A class without a box in the training labels has nothing to learn a level from and stays by itself.
+
+    Args:
+        labels: of each training image, the host's: `cls` (N, 1), `bboxes` (N, 4) as centre and size.
+        relations: as `read_relations` gives them.
+        nc: number of classes C.
+    """
+    normal, together, slope, offset = torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc)
+    if relations.normal is not None:
+        normal[relations.normal] = 1
+    classes, counts = _levels(labels) if relations.groups else (np.zeros(0, int), np.zeros((0, 2)))
+    for group in relations.groups:
+        present = [c for c in group if (classes == c).any()]
+        if len(present) < 2:
+            continue
+        weights, biases, order = _divide(classes, counts, present)
+        for c, w, b in zip(order, weights, biases, strict=True):
+            slope[c], offset[c] = torch.as_tensor(w), float(b)
+            together[c, present] = 1
+    return normal, together, slope, offset
+
+
+def _levels(labels: Iterable[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (N,) of all labelled boxes, and the objects above and below each, (N, 2)."""
+    classes, counts = [np.zeros(0, int)], [np.zeros((0, 2))]
+    for label in labels:
+        boxes = xywh2xyxy(torch.as_tensor(np.asarray(label["bboxes"])).float().reshape(-1, 4))
+        if len(boxes):
+            here = torch.zeros(len(boxes), dtype=torch.long)
+            classes.append(np.asarray(label["cls"]).reshape(-1).astype(int))
+            counts.append(order_in_column(boxes, here, boxes[None], torch.ones(1, len(boxes))).double().numpy())
+    return np.concatenate(classes), np.concatenate(counts)
+
+
+def _divide(
+    classes: np.ndarray, counts: np.ndarray, group: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:
+    """Slopes (M, 2) and offsets (M,) of the M classes of a group, and their order."""
+    mine = np.isin(classes, group)
+    fit = LogisticRegression(C=STRENGTH, max_iter=1000).fit(counts[mine], classes[mine])
+    weights, biases = fit.coef_, fit.intercept_
+    if len(group) == 2:  # one row, the logit of the second class
+        weights, biases = np.concatenate((-weights, weights)) / 2, np.concatenate((-biases, biases)) / 2
+    return weights, biases, fit.classes_.tolist()

@@ -1,0 +1,60 @@
+"""What a dataset declares about its classes, and how it changes their scores.
+
+Shape shorthand: R regions over all images, C classes.
+
+Source: own. A rare class is learnt badly by itself, and labels follow rules that a network has to guess: a disc called
+normal has no other label, and a lumbar and a thoracic disc bulge are one finding at two levels. With l_c the logit of
+class c, the rules are
+
+1. Normal class N: l_c' = (1 - v) l_c - v l_N for every other class. What is not normal is more likely anything else,
+   and normality is learnt from many.
+2. Group G, one finding at different levels: q_G = 1 - prod over c in G of (1 - sigmoid(l_c')), the probability that
+   any of it is present, and q_c = q_G * P(c | G, n) at a region with n = (above, below) objects in its column. P is a
+   multinomial logistic fitted to the training labels of whole images (`yolospine_ultra.data.relations`), not trained
+   with the network: a mosaic of four images has no levels to count.
+
+A dataset that declares nothing gets q_c = sigmoid(l_c).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+AGAINST_NORMAL = 0.3  # v; chosen on folds of training patients, where .2 to .4 do as well (docs/experiments.md, 14)
+
+
+class ClassRelations(nn.Module):
+    """Class probabilities from logits, by the relations of the classes; none until `declare` is called.
+
+    Args:
+        nc: number of classes C.
+    """
+
+    def __init__(self, nc: int) -> None:
+        super().__init__()
+        self.register_buffer("normal", torch.zeros(nc))  # 1 for the class that excludes all others
+        self.register_buffer("together", torch.eye(nc))  # (C, C), 1 where two classes are one finding
+        self.register_buffer("slope", torch.zeros(nc, 2))
+        self.register_buffer("offset", torch.zeros(nc))
+
+    def declare(self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor) -> None:
+        """Take over the normal class (C,), groups (C, C), and logits of P(c | G, n): slope (C, 2) n + offset (C,)."""
+        self.normal.copy_(normal)
+        self.together.copy_(together)
+        self.slope.copy_(slope)
+        self.offset.copy_(offset)
+
+    def shares(self, counts: Tensor) -> Tensor:
+        """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of objects above and below; those of a group sum to one."""
+        logits = counts @ self.slope.T + self.offset
+        weights = (logits - logits.amax(1, keepdim=True)).clamp(min=-60).exp()
+        return weights / (weights @ self.together)
+
+    def forward(self, logits: Tensor, counts: Tensor) -> Tensor:
+        """Probabilities (R, C) of logits (R, C) at regions with `counts` (R, 2) objects above and below."""
+        v = AGAINST_NORMAL * self.normal.sum() * (1 - self.normal)  # of each class; 0 for the normal one
+        logits = (1 - v) * logits - v * (logits @ self.normal)[:, None]
+        nothing = -F.softplus(logits) @ self.together  # log of the probability that none of the group is present
+        return (1 - nothing.exp()) * self.shares(counts)
