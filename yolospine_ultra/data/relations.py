@@ -2,7 +2,7 @@
 
 ::
 
-    normal: IVDn # the class that excludes all others
+    normal: IVDn # the class that excludes all others at its box
     same_finding: # classes that are one finding at different levels
       - [LDB, TDB]
 
