@@ -33,7 +33,8 @@ def test_stage_two_is_counted_per_proposal():
         return model_cost(model, 128).flops
 
     few, more, most = flops(10), flops(20), flops(30)
-    assert most - more == more - few > 0
+    agreement = 2 * 6 * (30**2 - 2 * 20**2 + 10**2)  # each of six logits is averaged over all pairs; the rest is linear
+    assert (most - more) - (more - few) == agreement < (more - few) / 1000
 
 
 def test_default_model_is_within_its_budget():

@@ -57,7 +57,8 @@ def test_a_class_without_boxes_stays_by_itself(labels):
 
 
 def test_the_normal_class():
-    assert fit([], (), 0)[0].tolist() == [1, 0, 0] and fit([], ())[0].tolist() == [0, 0, 0]
+    assert fit([column([0, 1])], (), 0)[0].tolist() == [1, 0, 0] and fit([column([0])], ())[0].tolist() == [0, 0, 0]
+    assert fit([column([1, 2])], (), 0)[0].tolist() == [0, 0, 0]  # never seen
 
 
 def test_relations_by_name():

@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from conftest import REPO, run
+from ultralytics.utils import YAML
 
 from yolospine_ultra.data.public import prepare_spider
 from yolospine_ultra.data.public.classes import DISORDERS, PFIRRMANN
 from yolospine_ultra.data.public.spider import Grades, classes_of, read_gradings
+from yolospine_ultra.data.relations import KEYS
 
 sitk = pytest.importorskip("SimpleITK", reason="makes the volumes")
 
@@ -174,6 +176,10 @@ def test_a_release_with_both_kinds_of_split(tmp_path):
     }  # fmt: skip
     report = prepare_spider(root, tmp_path / "b", split="published", sequences=("t2",))
     assert report.images == {"train": 6, "val": 2} and not (tmp_path / "b" / "images" / "test").exists()
+    written, shipped = (
+        YAML.load(f) for f in (tmp_path / "b" / "dataset.yaml", REPO / "cfg" / "datasets" / "spider.yaml")
+    )
+    assert all(written[k] == shipped[k] for k in ("names", *KEYS))  # prepared data is trained as the shipped YAML's
 
 
 def test_thirteen_classes(tmp_path):

@@ -264,9 +264,9 @@ def test_class_beyond_the_dataset(tmp_path):
 @pytest.mark.parametrize("yaml", ["yolospine-n.yaml", "yolospine-noorder-n.yaml"])
 def test_what_the_dataset_declares_of_its_classes_is_in_the_checkpoint(yaml, tmp_path):
     data = write_dataset(tmp_path / "set")
-    for label in (tmp_path / "set" / "labels" / "train").glob("*.txt"):  # the lowest of three is another class
+    for label in (tmp_path / "set" / "labels" / "train").glob("*.txt"):  # by level
         rows = sorted({r.split(" ", 1)[1] for r in label.read_text().splitlines()}, key=lambda r: float(r.split()[1]))
-        label.write_text("".join(f"{c} {r}\n" for c, r in zip((1, 1, 2), rows, strict=True)))
+        label.write_text("".join(f"{c} {r}\n" for c, r in zip((0, 1, 2), rows, strict=True)))
     data.write_text(data.read_text() + "normal: class0\nsame_finding:\n  - [class1, class2]\n")
     model = YOLO(yaml)
     model.train(data=str(data), project=str(tmp_path), epochs=1, **SMALL)

@@ -241,3 +241,33 @@ def test_widened_region():
 def test_wrong_class_count_is_not_assumed():
     h, feats = head(nc=1)
     assert h(feats)[0].shape == (2, 5, 20)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_of_half_precision_finds_the_same(dtype):
+    torch.manual_seed(0)
+    model = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False).eval()
+    pair = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
+    model.model[-1].relations.declare(torch.tensor([0.0, 1, 0]), pair, torch.zeros(3, 2), torch.zeros(3))
+    x = torch.rand(1, 3, 96, 96)
+    single, half = model(x)[0], model.to(dtype)(x.to(dtype))[0]
+    assert half.isfinite().all()
+    torch.testing.assert_close(half[:, 4:].amax(2).float(), single[:, 4:].amax(2), atol=0.02, rtol=0.1)
+
+
+def test_one_overflow_in_stage_two_spoils_nothing_else():
+    h, feats = head(nc=3)
+    clean = h(feats)[0][0, 4:].amax(0).view(20, 3)
+    refine = h.refine
+
+    def broken(*args):
+        logits, boxes = refine(*args)
+        logits[19] = float("nan")
+        return logits, boxes
+
+    h.refine = broken
+    y = h(feats)[0]
+    assert y.isfinite().all()
+    preds = h.dense(feats)
+    alone = box_iou(h.propose(preds).boxes[0][19:], h.propose(preds).boxes[0])[0] < 0.5
+    torch.testing.assert_close(y[0, 4:].amax(0).view(20, 3)[alone], clean[alone])

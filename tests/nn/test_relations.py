@@ -1,5 +1,6 @@
 """Class probabilities by what is declared about the classes."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,14 @@ def test_what_is_normal_counts_against_the_others_by_hand():
     normal = torch.tensor([0.0, 1, 0])
     got = relations(normal, torch.eye(3))(torch.tensor([[2.0, -4, 0]]), torch.zeros(1, 2))
     torch.testing.assert_close(got, torch.tensor([[0.7 * 2 + 0.3 * 4, -4, 0.3 * 4]]).sigmoid())
+
+
+def test_groups_do_not_disturb_each_other():
+    r = ClassRelations(4)
+    pairs = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2))
+    r.declare(torch.zeros(4), pairs, torch.tensor([[0.0, 5], [0, 5], [0, 0], [0, 0]]), torch.tensor([0.0, 0, -3, 3]))
+    shares = r.shares(torch.tensor([[0.0, 20]]))[0]
+    assert shares.tolist() == pytest.approx([0.5, 0.5, 0.00247, 0.99753], abs=1e-4)
 
 
 @given(counts_of)

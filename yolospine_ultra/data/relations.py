@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from ultralytics.utils.ops import xywh2xyxy
 
@@ -65,7 +64,8 @@ def fit_relations(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Arguments of `nn.relations.ClassRelations.declare`.
 
-    A class without a box in the training labels has nothing to learn a level from and stays by itself.
+    A class without a box in the training labels has nothing to learn from: it divides no group, and a normal class that
+    is never seen would count against all others wherever it is not predicted, which is everywhere.
 
     Args:
         labels: of each training image, the host's: `cls` (N, 1), `bboxes` (N, 4) as centre and size.
@@ -73,9 +73,11 @@ def fit_relations(
         nc: number of classes C.
     """
     normal, together, slope, offset = torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc)
-    if relations.normal is not None:
+    if relations == Relations(None, []):
+        return normal, together, slope, offset
+    classes, counts = _levels(labels)
+    if relations.normal is not None and (classes == relations.normal).any():
         normal[relations.normal] = 1
-    classes, counts = _levels(labels) if relations.groups else (np.zeros(0, int), np.zeros((0, 2)))
     for group in relations.groups:
         present = [c for c in group if (classes == c).any()]
         if len(present) < 2:
@@ -103,6 +105,8 @@ def _divide(
     classes: np.ndarray, counts: np.ndarray, group: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:
     """Slopes (M, 2) and offsets (M,) of the M classes of a group, and their order."""
+    from sklearn.linear_model import LogisticRegression  # seconds to import, which every cell of a sweep would pay
+
     mine = np.isin(classes, group)
     fit = LogisticRegression(C=STRENGTH, max_iter=1000).fit(counts[mine], classes[mine])
     weights, biases = fit.coef_, fit.intercept_

@@ -41,7 +41,9 @@ class SpineTrainer(DetectionTrainer):
     def get_dataset(self) -> dict[str, Any]:
         """The host's, of the dataset that `data` and `data_root` mean."""
         self.args.data = resolve_data(self.args.data, self.args.data_root)
-        return super().get_dataset()
+        data = super().get_dataset()
+        read_relations(data)  # refuses what cannot be meant, before anything is built
+        return data
 
     def get_model(
         self, cfg: str | dict | None = None, weights: nn.Module | None = None, verbose: bool = True

@@ -6,7 +6,7 @@ Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains o + z_c, the logits of 
 its score up to what normalises it, so that it does not saturate as the softmax does. Stage 2 explains MLDR's logit in
 the features that RoIAlign cuts out, 7 x 7 bins over the proposal and 7 x 7 over the wide region around it, each map put
 back where its bins lie. What reaches stage 2 otherwise, the order of objects and what stage 1 says of them, is held
-fixed.
+fixed; what comes after it, the mean over stages and proposals and the relations of classes, is not explained.
 """
 
 from __future__ import annotations

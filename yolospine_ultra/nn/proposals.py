@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-LEAST_WEIGHT = 1e-6  # of a proposal among those of its object
+LEAST_WEIGHT = 1e-3  # of a proposal among those of its object; half precision can tell it from nothing
 SAME_OBJECT = 0.5  # IoU from which two boxes, of proposals or regions, mean one object
 
 

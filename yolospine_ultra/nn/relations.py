@@ -48,13 +48,18 @@ class ClassRelations(nn.Module):
 
     def shares(self, counts: Tensor) -> Tensor:
         """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of objects above and below; those of a group sum to one."""
-        logits = counts @ self.slope.T + self.offset
-        weights = (logits - logits.amax(1, keepdim=True)).clamp(min=-60).exp()
-        return weights / (weights @ self.together)
+        counts = counts.float()
+        logits = counts @ self.slope.float().T + self.offset.float()
+        rivals = (logits[:, None] - logits[:, :, None]).clamp(max=60).exp()  # (R, c, d): of d relative to c
+        return 1 / (rivals * self.together.float()).sum(2)
 
     def forward(self, logits: Tensor, counts: Tensor) -> Tensor:
-        """Probabilities (R, C) of logits (R, C) at regions with `counts` (R, 2) objects above and below."""
-        v = AGAINST_NORMAL * self.normal.sum() * (1 - self.normal)  # of each class; 0 for the normal one
-        logits = (1 - v) * logits - v * (logits @ self.normal)[:, None]
-        nothing = -F.softplus(logits) @ self.together  # log of the probability that none of the group is present
+        """Probabilities (R, C) of finite logits (R, C) at regions with `counts` (R, 2) objects above and below.
+
+        In single precision, also where the model has half: probabilities near one are what scores are ordered by.
+        """
+        logits, normal, together = logits.float(), self.normal.float(), self.together.float()
+        v = AGAINST_NORMAL * normal.sum() * (1 - normal)  # of each class; 0 for the normal one
+        logits = (1 - v) * logits - v * (logits * normal).sum(1, keepdim=True)
+        nothing = -(F.softplus(logits)[:, None] * together).sum(2)  # log probability that none of the group is present
         return (1 - nothing.exp()) * self.shares(counts)

@@ -25,6 +25,7 @@ from yolospine_ultra.registry import register_head
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
+LARGEST = 50.0  # logit of stage 2
 MOST_SURE = 0.99  # DDE's probabilities are taken for this much at most, so that stage 2 can overrule them
 
 
@@ -122,7 +123,9 @@ class SpineDetect(DDEDetect):
         regions = boxes.flatten(0, 1)
         counts = order_in_column(regions, index, boxes, objectness)
         logits, refined = self.refine(preds, regions, index, counts, proposals.evidence.flatten(0, 1))
-        both = (logits.float().view(b, k, -1) + proposals.evidence) / 2
+        # finite, since one proposal's overflow would reach all others of its object
+        logits = without_nan(logits.float()).clamp(-LARGEST, LARGEST).view(b, k, -1)
+        both = (logits + proposals.evidence) / 2
         classes = self.relations(agree(both, boxes, objectness).flatten(0, 1), counts)
         scores = (objectness.reshape(-1, 1) * classes).sqrt()
         columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)

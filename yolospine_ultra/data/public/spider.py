@@ -162,7 +162,8 @@ def prepare_spider(
             "SPIDER (van der Graaf et al. 2024, doi 10.1038/s41597-024-03090-w, CC BY 4.0), converted; report.json.\n"
             "SS is not graded in SPIDER: class 2 never occurs, and its absence is no negative."
         )
-        stage.finish(chosen, split_names, head)
+        declared = {"normal": "IVDn", "same_finding": [["LDB", "TDB"]]} if classes == "disorders" else None
+        stage.finish(chosen, split_names, head, declared)
     return report
 
 

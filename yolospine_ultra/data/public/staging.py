@@ -11,10 +11,11 @@ import csv
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -125,13 +126,16 @@ class Staging:
         fields = (target.name, width, height, who, series, sequence, spacing_mm, place, source_split, kept)
         self.images.append(_Image(*fields, image_hash(image)))
 
-    def finish(self, splits: Sequence[str], split_names: Sequence[str], head: str) -> None:
+    def finish(
+        self, splits: Sequence[str], split_names: Sequence[str], head: str, declared: Mapping[str, Any] | None = None
+    ) -> None:
         """Move the images into their splits and write everything else.
 
         Args:
             splits: the split of each image, in the order in which they were added.
             split_names: all splits, also those that stay empty.
             head: comment at the top of `dataset.yaml`.
+            declared: what it says about its classes, by the keys of `data.relations`.
         """
         for split in split_names:
             for kind in ("images", "labels"):
@@ -144,7 +148,7 @@ class Staging:
             label.write_text(label_text(rows), encoding="utf-8", newline="\n")
         (self.folder / "images" / _UNSPLIT).rmdir()
         self._write_tables(splits)
-        self._write_yaml(split_names, head)
+        self._write_yaml(split_names, head, declared or {})
         self._count(splits, split_names)
         self.report.write(self.folder / "report.json")
 
@@ -168,7 +172,7 @@ class Staging:
                     extra = [box.grades.get(g, "") for g in grades]
                     boxes.writerow([*same, box.level, self.names[box.class_id], *place, *extra])
 
-    def _write_yaml(self, split_names: Sequence[str], head: str) -> None:
+    def _write_yaml(self, split_names: Sequence[str], head: str, declared: Mapping[str, Any]) -> None:
         """`dataset.yaml`; without a `path`, the host takes the YAML's own folder."""
         places = {s: f"images/{s}" for s in split_names}
         content = {
@@ -176,6 +180,7 @@ class Staging:
             "val": places.get("val", f"images/{split_names[0]}"),
             **({"test": places["test"]} if "test" in places else {}),
             "names": dict(enumerate(self.names)),
+            **declared,
         }
         text = "".join(f"# {line}\n" for line in head.splitlines()) + yaml.safe_dump(content, sort_keys=False)
         (self.folder / "dataset.yaml").write_text(text, encoding="utf-8")
