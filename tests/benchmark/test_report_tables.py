@@ -2,11 +2,12 @@
 # ruff: noqa: RUF001  (intervals are written with an en dash)
 
 import csv
+import dataclasses
 import io
 import re
 
 import pytest
-from report_sweep import make_sweep, write_small_sweep
+from report_sweep import SUMMARY, make_sweep, write_small_sweep
 
 from yolospine_ultra.benchmark.report import cost_tables, tables
 from yolospine_ultra.benchmark.report.formats import Column, Table, latex, latex_text, markdown, table_csv
@@ -117,6 +118,28 @@ def test_ablation_reads_the_parts_off_the_model_files(small):
     assert by_name["yolospine-noa2-n"]["to the full model"] == "-2.0 (-6.0 to +3.0)"
     # the paper's row is found by the parts, and says whose figure it is
     assert [by_name[m]["paper: mAP50-95"] for m in by_name] == ["84.9", "82.1", "–"]
+
+
+def test_parts_of_our_own_are_shown_where_rows_differ_in_them(tmp_path):
+    variants = ("yolospine-onebox-n", "yolospine-onehot-n", "yolospine-nomldr-n", "yolospine-n-undeclared")
+    names = ("yolospine-n", *variants, "yolov8n")
+    sweep = make_sweep(names)
+    sweep.models["yolospine-n-undeclared"] = dataclasses.replace(
+        sweep.models["yolospine-n-undeclared"], build={"yaml": "yolospine-n.yaml"}, predict={"relations": False}
+    )
+    folder = write_small_sweep(tmp_path, sweep)
+    lines = [f"toy,{m},n,map50_95,all,2,0.4,0.01,0.31,0.49" for m in names]
+    (folder / "summary.csv").write_text("\n".join([SUMMARY.splitlines()[0], *lines]) + "\n")
+    results = read_results(folder)
+    found = rows_of(markdown(cost_tables.ablation(results, assign_roles(results), paper=True)))
+    assert found[0][1:9] == ["GELAN", "R-ELAN", "A²", "MLDR", "Soft-NMS", "class boxes", "multi-hot", "relations"]
+    by_name = {r[0]: r for r in found[2:]}
+    assert by_name["yolospine-onebox-n"][6:9] == ["✗", "✓", "✓"]
+    assert by_name["yolospine-onehot-n"][6:9] == ["✓", "✗", "✓"]
+    assert by_name["yolospine-n-undeclared"][6:9] == ["✓", "✓", "✗"]
+    assert by_name["yolospine-nomldr-n"][6:9] == ["–", "–", "–"]
+    at = found[0].index("paper: mAP50-95")
+    assert [by_name[m][at] for m in names[:4]] == ["84.9", "–", "–", "81.1"]  # the paper has no such variants
 
 
 def test_soft_nms_is_off_where_predicting_says_so(tmp_path):

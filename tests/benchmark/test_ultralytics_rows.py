@@ -67,6 +67,25 @@ def test_the_host_is_told_what_the_dataset_declares_of_its_classes(tmp_path, fak
     assert yaml.safe_load(Path(fake.arguments["data"]).read_text())["same_finding"] == [names]
 
 
+def test_what_is_declared_can_be_left_out_of_the_scores(cell, tmp_path):
+    from ultralytics import YOLO
+
+    declared = YOLO("yolospine-n.yaml")
+    nc = declared.model.model[-1].nc
+    first, pair = torch.eye(nc)[0], torch.ones(nc, nc)
+    declared.model.model[-1].relations.declare(first, pair, torch.zeros(nc, 2), torch.zeros(nc))
+    declared.save(tmp_path / "declared.pt")
+    whole, without = (
+        ultralytics_family.FAMILY.load(rows()[name], tmp_path / "declared.pt", cell, budget())
+        .module.model[-1]
+        .relations
+        for name in ("yolospine-n", "yolospine-n-undeclared")
+    )
+    logits, counts = torch.randn(5, nc), torch.zeros(5, 2)
+    torch.testing.assert_close(without(logits, counts), logits.sigmoid())
+    assert not torch.allclose(whole(logits, counts), logits.sigmoid(), atol=0.01)
+
+
 def test_a_training_begins_with_weights_and_a_last_layer_of_its_own(cell, tmp_path):
     from ultralytics import YOLO
 
@@ -98,7 +117,9 @@ def test_boxes_become_polygons_of_four_corners(cell, tmp_path, fake):
     np.testing.assert_allclose((x.min(1) + x.max(1)) / 2, boxes[:, 1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["yolov8n", "yolov8n-multilabel", "yolo26n-nmsfree", "yolospine-n-hardnms"])
+@pytest.mark.parametrize(
+    "name", ["yolov8n", "yolov8n-multilabel", "yolo26n-nmsfree", "yolospine-n-hardnms", "yolospine-n-undeclared"]
+)
 def test_an_untrained_detector_has_the_classes_of_the_data_and_keeps_to_the_contract(cell, name):
     detector = ultralytics_family.FAMILY.load(rows()[name], None, cell, budget())
     assert detector.module.names == cell.names and detector.module.model[-1].nc == 3

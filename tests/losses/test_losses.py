@@ -61,6 +61,14 @@ def test_labels_of_a_shared_box_are_multi_hot():
     assert got[0].tolist() == [[1, 0, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 
+@pytest.mark.parametrize(("yaml", "labels"), [("yolospine-n.yaml", [0, 2]), ("yolospine-onehot-n.yaml", [0])])
+def test_stage_one_is_taught_both_labels_of_a_box_or_one(yaml, labels, truth_batch):
+    m = model(yaml)
+    m(truth_batch(TWICE))[0].sum().backward()
+    pull = sum(branch[-1].bias.grad for branch in m.model[-1].cv3)  # of the softmax's logits over all anchor points
+    assert (pull < 0).nonzero()[:, 0].tolist() == labels
+
+
 def test_regions_answer_for_every_class_over_its_threshold():
     truths = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10]])
     labels, image = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])

@@ -223,7 +223,7 @@ def test_weights_follow_their_class_by_name_in_both_stages():
     before = {k: v.clone() for k, v in target.state_dict().items()}
     target.load(source, verbose=False)
     theirs, ours = source.model[-1].mldr.state_dict(), target.model[-1].mldr.state_dict()
-    for key in MLDR.CLASS_ROWS:
+    for key in target.model[-1].mldr.class_rows:
         given, own = theirs[key].view(3, -1), ours[key].view(4, -1)
         assert torch.equal(own[[0, 2, 3]], given[[2, 0, 1]]), key
         assert torch.equal(own[1], before[f"model.{len(target.model) - 1}.mldr.{key}"].view(4, -1)[1]), key
@@ -232,6 +232,22 @@ def test_weights_follow_their_class_by_name_in_both_stages():
     same.names = dict(source.names)
     same.load(source, verbose=False)
     assert torch.equal(same.model[-1].mldr.score.weight, source.model[-1].mldr.score.weight)
+
+
+def test_classes_may_share_a_box_and_its_weights_then_follow_no_class():
+    h, feats = head(nc=4, class_boxes=False)
+    boxes = h(feats)[0][:, :4].transpose(1, 2).view(2, 20, 4, 4)
+    assert torch.equal(boxes, boxes[:, :, :1].expand_as(boxes)) and h.mldr.delta.out_features == 4
+    own, feats = head(nc=4)
+    torch.nn.init.normal_(own.mldr.delta.weight)
+    boxes = own(feats)[0][:, :4].transpose(1, 2).view(2, 20, 4, 4)
+    assert not torch.equal(boxes, boxes[:, :, :1].expand_as(boxes))
+    source, target = (PluginDetectionModel("yolospine-onebox-n.yaml", nc=n, verbose=False) for n in (3, 2))
+    source.names, target.names = {0: "a", 1: "b", 2: "c"}, {0: "c", 1: "a"}
+    target.load(source, verbose=False)
+    theirs, ours = source.model[-1].mldr, target.model[-1].mldr
+    assert torch.equal(ours.delta.weight, theirs.delta.weight)
+    assert torch.equal(ours.score.weight, theirs.score.weight[[2, 0]])
 
 
 def test_widened_region():

@@ -77,7 +77,7 @@ class PluginDetectionModel(DetectionModel):
         places = {str(name).strip().lower(): i for i, name in src_model.names.items()}
         rows = torch.tensor([places.get(str(self.names[i]).strip().lower(), -1) for i in range(len(self.names))])
         known, own = rows >= 0, self.state_dict()
-        for key in (f"{name}.{row}" for name in refiners for row in MLDR.CLASS_ROWS):
+        for key in (f"{name}.{row}" for name, refiner in refiners.items() for row in refiner.class_rows):
             if key not in csd or csd[key].shape[1:] != own[key].shape[1:]:
                 continue
             to, given = own[key].view(len(rows), -1), csd.pop(key).view(len(src_model.names), -1)

@@ -22,6 +22,11 @@ JITTERED = 2  # moved copies of each ground truth: what stage 1 proposes in trai
 JITTER = (1.0, 1.0, 0.75, 0.75)  # deviations of their deltas: a tenth of a side in place, .15 in a side's logarithm
 
 
+def one_hot_labels(gt_labels: Tensor, gt_valid: Tensor, classes: int) -> Tensor:
+    """Labels (B, M, C) in {0, 1} of each ground truth by itself; arguments as of `multi_hot_labels`."""
+    return torch.nn.functional.one_hot(gt_labels[..., 0].long(), classes).to(gt_valid.dtype) * gt_valid
+
+
 def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, classes: int) -> Tensor:
     """Labels (B, M, C) in {0, 1} of each ground truth's region: its own, and those of ground truths that share it.
 
@@ -31,7 +36,7 @@ def multi_hot_labels(gt_labels: Tensor, gt_boxes: Tensor, gt_valid: Tensor, clas
         gt_valid: 1 for real ground truths, 0 for padding, (B, M, 1).
         classes: C.
     """
-    one_hot = torch.nn.functional.one_hot(gt_labels[..., 0].long(), classes).to(gt_boxes.dtype) * gt_valid
+    one_hot = one_hot_labels(gt_labels, gt_valid, classes)
     shared = (
         torch.stack([box_iou(b, b) for b in gt_boxes]) >= SAME_REGION
         if gt_boxes.numel()

@@ -18,7 +18,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors
 
-from yolospine_ultra.losses.assign import multi_hot_labels
+from yolospine_ultra.losses.assign import multi_hot_labels, one_hot_labels
 from yolospine_ultra.losses.focal import softmax_focal_loss
 
 
@@ -70,7 +70,10 @@ class DDELoss(v8DetectionLoss):
             )
             quality = target_scores.sum(-1)
             norm = quality.sum().clamp(min=1)
-            labels = multi_hot_labels(gt_labels, gt_boxes, gt_valid, self.nc)
+            if self.head.multi_hot:
+                labels = multi_hot_labels(gt_labels, gt_boxes, gt_valid, self.nc)
+            else:
+                labels = one_hot_labels(gt_labels, gt_valid, self.nc)
             if labels.shape[1]:
                 labels = labels.gather(1, gt_index.long()[..., None].expand(-1, -1, self.nc))[positive]
             else:  # no ground truth in the whole batch: nothing is positive

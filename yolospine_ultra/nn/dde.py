@@ -42,6 +42,7 @@ class DDEDetect(Detect):
         ch: channels of the input maps, finest first.
     """
 
+    multi_hot = True  # an anchor point is taught the classes of all ground truths that share its region
     legacy = False  # the host sets this flag on Detect while it parses old YAMLs; this head has one form
 
     def __init__(self, nc: int = 80, reg_max: int = 16, ch: tuple[int, ...] = ()) -> None:

@@ -35,10 +35,9 @@ class MLDR(nn.Module):
         dim: channels D of the map that regions are cut from.
         hidden: width of a region's embedding.
         order: whether a region is told how many objects lie above and below it.
+        class_boxes: whether every class has its own refined box; otherwise all classes share one.
         pool: bins a side of RoIAlign.
     """
-
-    CLASS_ROWS = ("score.weight", "score.bias", "delta.weight", "delta.bias", "trust")  # as many rows a class
 
     def __init__(
         self,
@@ -48,6 +47,7 @@ class MLDR(nn.Module):
         dim: int = 64,
         hidden: int = 128,
         order: bool = True,
+        class_boxes: bool = True,
         pool: int = 7,
     ) -> None:
         super().__init__()
@@ -60,11 +60,17 @@ class MLDR(nn.Module):
         self.embed = nn.Linear(dim * ((pool + 1) // 2) ** 2, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, nc)
-        self.delta = nn.Linear(hidden, 4 * nc)
+        self.delta = nn.Linear(hidden, 4 * nc if class_boxes else 4)
         self.trust = nn.Parameter(torch.ones(nc))
         nn.init.zeros_(self.score.bias)
         nn.init.normal_(self.delta.weight, std=1e-3)  # the first refinement is close to none
         nn.init.zeros_(self.delta.bias)
+
+    @property
+    def class_rows(self) -> tuple[str, ...]:
+        """Parameters that have as many rows for each class."""
+        own = ("delta.weight", "delta.bias") if self.delta.out_features == 4 * self.nc else ()
+        return ("score.weight", "score.bias", "trust", *own)
 
     def merge(self, feats: list[Tensor], towers: list[Tensor]) -> Tensor:
         """One map (B, D, H, W) at the finest stride from the pyramid and DDE's class features."""
@@ -119,7 +125,7 @@ class MLDR(nn.Module):
         x = self.dropout(F.silu(x))
         x = x + F.silu(self.mix(x))
         score = self.score(x) + self.trust * evidence.to(x.dtype)
-        return score, self.delta(x).view(-1, self.nc, 4)
+        return score, self.delta(x).unflatten(1, (-1, 4)).expand(-1, self.nc, -1)
 
 
 def _widen(boxes: Tensor) -> Tensor:

@@ -50,6 +50,9 @@ class SpineDetect(DDEDetect):
         match_iou: overlap of a proposal with a ground truth from which stage 2 is taught its class; one value, or one a
             class.
         order: whether stage 2 is told how many objects lie above and below a region. Without it no group is divided.
+        class_boxes: whether every class has its own refined box; otherwise the classes of a proposal share one.
+        multi_hot: whether stage 1 is taught all labels of an anchor point's region, or as the host does, the one of the
+            ground truth that the point is given to.
         reg_max: bins of the distribution of each box side in stage 1.
         ch: channels of the input maps, finest first.
     """
@@ -62,18 +65,20 @@ class SpineDetect(DDEDetect):
         hidden: int = 128,
         match_iou: float | list[float] = 0.5,
         order: bool = True,
+        class_boxes: bool = True,
+        multi_hot: bool = True,
         reg_max: int = 16,
         ch: tuple[int, ...] = (),
     ) -> None:
         super().__init__(nc, reg_max, ch)
-        self.proposals = proposals
+        self.proposals, self.multi_hot = proposals, multi_hot
         self.match_iou = [match_iou] * nc if isinstance(match_iou, float) else list(match_iou)
         if len(self.match_iou) != nc:
             raise ValueError(
                 f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}."
             )
         self.relations = ClassRelations(nc)
-        self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order)
+        self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order, class_boxes)
 
     def bias_init(self) -> None:
         """As of DDE; the host has measured the strides now. The finest is kept as a number for RoIAlign.

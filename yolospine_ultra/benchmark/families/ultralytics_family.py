@@ -24,7 +24,9 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry, settings
+from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.nn.relations import ClassRelations
 
 MIN_SCORE = 0.001
 MAX_FINDINGS = 300
@@ -134,6 +136,9 @@ class UltralyticsFamily:
             facade.model = model
         facade.model.eval()
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
+        if not arguments.pop("relations", True):
+            head = facade.model.model[-1]
+            head.relations = ClassRelations(head.nc)
         if arguments.pop("multi_label", False):
             arguments["predictor"] = MultiLabelPredictor
         return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})
@@ -153,14 +158,21 @@ _SCALES = {
 _OURS = {"backbone_lr": 0.5, "cls_pw": 0.25}
 _VARIANTS = {
     "": "",
+    "-nogelan": "C2f in place of GELAN",
     "-noa2": "without area attention",
     "-norelan": "without R-ELAN",
     "-noorder": "stage 2 is not told how many objects lie above and below",
+    "-onebox": "one refined box a proposal in place of one a class",
+    "-onehot": "stage 1 is taught one label an anchor point",
     "-nomldr": "without stage 2",
     "-noa2-nomldr": "without area attention and stage 2",
     "-v1": "the paper's V1: one stage, area attention, DFL",
     "-v33": "the paper's V3.3: DenseC2f with layer normalisation",
 }
+_PREDICT = (
+    ("hardnms", {"suppression": "hard"}, "hard NMS in place of Soft-NMS"),
+    ("undeclared", {"relations": False}, "scores without what the dataset declares of its classes"),
+)
 _NMSFREE = "End-to-end head, without suppression; weights shared with the row without the ending."
 _MULTI = "Every class of an anchor point counts, as in the host's val; weights shared with the row without the ending."
 
@@ -188,8 +200,11 @@ def _own() -> list[ModelEntry]:
             paper = "YOLOspine" if (variant, s) == ("", "m") else ""
             rows.append(ModelEntry(name, **row, paper=paper, note=what))
             if not variant:
-                note = "hard NMS in place of Soft-NMS; weights shared with the row without the ending"
-                rows.append(ModelEntry(f"{name}-hardnms", **row, predict={"suppression": "hard"}, note=note))
+                for ending, predict, how in _PREDICT:
+                    note = f"{how}; weights shared with the row without the ending"
+                    rows.append(ModelEntry(f"{name}-{ending}", **row, predict=predict, note=note))
+                sampling = {**row, "recipe": {**_OURS, "class_centric": RECIPE["class_centric"]}}
+                rows.append(ModelEntry(f"{name}-sampling", **sampling, note="more samples of rare classes an epoch"))
     return rows
 
 

@@ -7,16 +7,19 @@ and operations are true ones (see `yolospine_ultra.benchmark.cost`), not the pap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from ultralytics.nn.tasks import yaml_model_load
 
 from yolospine_ultra.autoload.arguments import ARGUMENTS
+from yolospine_ultra.benchmark.family import ModelEntry
 from yolospine_ultra.benchmark.paper import paper_figure
 from yolospine_ultra.benchmark.report.formats import Column, Table, Value
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Estimate, Results
 from yolospine_ultra.benchmark.report.tables import EMPTY_NOTE, MAP, PAPER_NOTE, has_row, percent
+from yolospine_ultra.nn.spine_detect import SpineDetect
 
 PAPER_COUNTS = (
     "The paper's parameter counts of most baselines count shared activations twice (YOLOv8m has 25.86 M), its UNet++ "
@@ -25,7 +28,8 @@ PAPER_COUNTS = (
 REGIONS_NOTE = (
     "Regions pooled: RoIAlign windows of a second stage; a proposal takes one a pyramid level or cascade stage."
 )
-PARTS = ("GELAN", "R-ELAN", "A²", "MLDR", "Soft-NMS")
+PARTS = ("GELAN", "R-ELAN", "A²", "MLDR", "Soft-NMS")  # the paper's
+OWN_PARTS = ("order", "class boxes", "multi-hot", "relations", "sampling")  # shown where rows differ in them
 
 # rows of the paper's ablation table by the parts they have
 PAPER_VARIANTS = {
@@ -115,8 +119,14 @@ def _latency_note(results: Results) -> str:
 
 def ablation(results: Results, roles: Roles, paper: bool = False) -> Table:
     """What each part of our model is worth: our model, its variants, and the best baseline."""
+    baseline = [roles.baseline] if roles.baseline and roles.ablations else []
+    models = [*roles.ablations, *baseline]
+    parts = {
+        m: _parts(results.sweep.models[m]) | _own_parts(results.sweep.models[m], results.sweep.recipe) for m in models
+    }
+    shown = [*PARTS, *(p for p in OWN_PARTS if len({parts[m][p] for m in models} - {None}) > 1)]
     columns = [
-        Column("model"), *(Column(p) for p in PARTS), Column("n", 0), percent("mAP50-95"),
+        Column("model"), *(Column(p) for p in shown), Column("n", 0), percent("mAP50-95"),
         percent("to the full model", better=0, signed=True), Column("macro F1", 3, better=1, limits=(0.0, 1.0)),
         Column("peak memory, GiB", 2, 1 / 1024),
     ]  # fmt: skip
@@ -126,16 +136,15 @@ def ablation(results: Results, roles: Roles, paper: bool = False) -> Table:
             Column("paper: macro F1", 3, printed=True),
         ]
     rows = []
-    baseline = [roles.baseline] if roles.baseline and roles.ablations else []
-    for model in [*roles.ablations, *baseline]:
+    for model in models:
         entry, overall = results.sweep.models[model], results.value(model)
         to_full = results.comparison(model, roles.ours) if roles.ours else None
-        parts = _parts(entry.build.get("yaml"), entry.predict)
-        row: list[Value] = [model, *parts, float(overall.n), overall]
+        row: list[Value] = [model, *(parts[model][p] for p in shown), float(overall.n), overall]
         row.append(Estimate(to_full.diff, None, to_full.low, to_full.high) if to_full else None)
         row += [results.value(model, "macro_f1"), peak_memory(results, model)]
         if paper:
-            printed = PAPER_VARIANTS.get("".join(p or "" for p in parts), entry.paper)
+            whole = all(parts[model][p] != "✗" for p in OWN_PARTS if p != "sampling")
+            printed = PAPER_VARIANTS.get("".join(parts[model][p] or "" for p in PARTS), entry.paper) if whole else ""
             row += [paper_figure("ablation", printed, k) for k in (MAP, "macro_f1")]
         rows.append(tuple(row))
     notes = [
@@ -146,18 +155,42 @@ def ablation(results: Results, roles: Roles, paper: bool = False) -> Table:
     return Table("ablation", "Ablation", tuple(columns), tuple(rows), tuple(notes))
 
 
-def _parts(yaml: str | None, predict: dict[str, Any]) -> list[str | None]:
-    """Which of `PARTS` a model has, read off its YAML; Nones for a model that is not made of them."""
+def _layers(entry: ModelEntry) -> dict[str, list[Any]]:
+    """Arguments of the last layer of each kind in a model's YAML; empty for a model that has none."""
+    yaml = entry.build.get("yaml")
     try:
         content = yaml_model_load(yaml) if yaml else {}
     except FileNotFoundError:
         content = {}
-    modules = {str(row[2]) for part in ("backbone", "head") for row in content.get(part, ())}
-    two_stage = "SpineDetect" in modules
-    if not (two_stage or "DDEDetect" in modules):
-        return [None] * len(PARTS)
-    soft = predict.get("suppression", ARGUMENTS["suppression"]) != "hard"
-    return ["✓" if has else "✗" for has in ("GELAN" in modules, "RELAN" in modules, "A2" in modules, two_stage, soft)]
+    return {str(row[2]): row[3] for part in ("backbone", "head") for row in content.get(part, ())}
+
+
+def _parts(entry: ModelEntry) -> dict[str, str | None]:
+    """Which of `PARTS` a model has, read off its YAML; Nones for a model that is not made of them."""
+    layers = _layers(entry)
+    two_stage = "SpineDetect" in layers
+    if not (two_stage or "DDEDetect" in layers):
+        return dict.fromkeys(PARTS)
+    soft = entry.predict.get("suppression", ARGUMENTS["suppression"]) != "hard"
+    has = ("GELAN" in layers, "RELAN" in layers, "A2" in layers, two_stage, soft)
+    return {part: _mark(h) for part, h in zip(PARTS, has, strict=True)}
+
+
+def _own_parts(entry: ModelEntry, recipe: dict[str, Any]) -> dict[str, str | None]:
+    """Which of `OWN_PARTS` a model has; Nones where it has no second stage."""
+    layers = _layers(entry)
+    if "SpineDetect" not in layers:
+        return dict.fromkeys(OWN_PARTS)
+    head = signature(SpineDetect).bind(*layers["SpineDetect"])
+    head.apply_defaults()
+    sampled = {**recipe, **entry.recipe}.get("class_centric", 0) > 0
+    has = [head.arguments[k] for k in ("order", "class_boxes", "multi_hot")]
+    has += [entry.predict.get("relations", True), sampled]
+    return {part: _mark(h) for part, h in zip(OWN_PARTS, has, strict=True)}
+
+
+def _mark(has: bool) -> str:
+    return "✓" if has else "✗"
 
 
 def short_runs(results: Results, shorter: Sequence[Results]) -> Table:
