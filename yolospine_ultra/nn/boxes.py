@@ -1,4 +1,4 @@
-"""Box encoding of stage 2, and nothing else: one pair of inverse functions.
+"""Boxes of stage 2: decoded from deltas, and made fit for RoIAlign.
 
 Shape shorthand: ``...`` any leading dimensions. Boxes are ``x1 y1 x2 y2`` in input pixels, deltas are ``dx dy dw dh``.
 
@@ -15,16 +15,6 @@ from torch import Tensor
 
 VARIANCE = (0.1, 0.1, 0.2, 0.2)  # deltas are divided by these, so that the head regresses numbers of order one
 MAX_LOG_SCALE = math.log(4.0)  # one refinement changes a side by a factor of four at most
-
-
-def encode_boxes(proposals: Tensor, boxes: Tensor) -> Tensor:
-    """Deltas (..., 4) that move `proposals` (..., 4) onto `boxes` (..., 4).
-
-    Both have positive width and height, in pixels. Inverse of `decode_boxes` within the clamp of the latter.
-    """
-    (px, py, pw, ph), (bx, by, bw, bh) = _centre_size(proposals), _centre_size(boxes)
-    deltas = torch.stack(((bx - px) / pw, (by - py) / ph, (bw / pw).log(), (bh / ph).log()), -1)
-    return deltas / deltas.new_tensor(VARIANCE)
 
 
 def decode_boxes(proposals: Tensor, deltas: Tensor) -> Tensor:
