@@ -34,6 +34,7 @@ toy,yolov8n,n,map50_95,SS,0,,,,
 toy,yolov8n,n,map50_95,LDB,2,0.32,0.04,-0.04,0.68
 toy,yolov8n,n,map50,all,2,0.5,0.02,0.32,0.68
 toy,yolov8n,n,macro_f1,all,2,0.4,0.01,0.31,0.49
+toy,yolov8n,n,recall_fp1,all,2,0.4,0.01,0.31,0.49
 toy,yolov8n,n,parameters,all,2,3157200,0,3157200,3157200
 toy,yolov8n,n,seconds_epoch,all,2,10,1,1,19
 toy,yolov8n,n,seconds_train,all,2,600,60,60,1140
@@ -55,6 +56,7 @@ toy,yolospine-n,yolo11n,map50_95,0.07,-0.01,0.15
 toy,yolospine-n,yolospine-noa2-n,map50_95,0.02,-0.03,0.06
 toy,yolov8n,yolo11n,map50_95,-0.04,-0.1,0.02
 toy,yolospine-n,yolov8n,map50,0.1,0.02,0.2
+toy,yolov8n,yolospine-n,recall_fp1,-0.09,-0.17,-0.01
 """
 RANKS = """\
 dataset,model,metric,n,mean_rank,ci_low,ci_high

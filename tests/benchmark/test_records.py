@@ -22,7 +22,7 @@ from yolospine_ultra.benchmark.records import (
     write_sweep,
     write_truth,
 )
-from yolospine_ultra.evaluate.findings import read_predictions
+from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
 
 
 def make_sweep(**changes):
@@ -91,6 +91,15 @@ def test_truth_and_predictions_come_back(tmp_path):
         assert (x.scores == found[i].scores).all() and (x.classes == found[i].classes).all()
     entry = json.loads(file.read_text())[0]
     assert entry["category_id"] >= 1 and entry["image_id"] == 3 and entry["file_name"] == truth[2].name
+
+
+def test_findings_that_rounding_makes_equal_are_written_once(tmp_path):
+    box = np.array([[1, 2, 3, 4], [1, 2, 3, 4.0001], [1, 2, 3, 4.1]])
+    found = ImageFindings("a.png", box, np.zeros(3, int), np.array([0.5, 0.500001, 0.5]))
+    problems = []
+    file = write_predictions(tmp_path, "c", [found], [1])
+    (back,) = read_predictions(file, [found], 1, problems.append)
+    assert problems == [] and back.boxes[:, 3].tolist() == [4, 4.1]
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,8 @@ def test_readme_blocks(made):
     filled = fill_blocks(text, sweep.parent)
     assert filled.startswith(f"# t\n<!-- benchmark {sweep.name} -->\n[toy]({sweep.name}): 2 seeds, 60 epochs at 64 px")
     assert filled.endswith("<!-- /benchmark -->\nrest\n") and "yesterday" not in filled
-    assert "| yolov8n | 31.0 ± 1.0 (22.0–40.0) | 50.0 ± 2.0 (32.0–68.0) | 0.400 ± 0.010 (0.310–0.490) | " in filled
-    assert "| +11.0 (+2.0 to +18.0) | 3.16 | 2.0 | 40 |" in filled
+    assert "| yolov8n | 31.0 ± 1.0 (22.0–40.0) | +11.0 (+2.0 to +18.0) | 40.0 ± 1.0 (31.0–49.0) " in filled
+    assert "| +9.0 (+1.0 to +17.0) | 3.16 | 2.0 | 40 |" in filled
     assert fill_blocks(filled, sweep.parent) == filled
     for bad in ("# t\n", f"<!-- benchmark {sweep.name} -->\n"):
         with pytest.raises(ValueError, match="expected at least one"):

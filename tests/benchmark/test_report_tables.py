@@ -142,6 +142,11 @@ def test_parts_of_our_own_are_shown_where_rows_differ_in_them(tmp_path):
     assert [by_name[m][at] for m in names[:4]] == ["84.9", "–", "–", "81.1"]  # the paper has no such variants
 
 
+def test_what_ours_finds_more_is_signed_from_our_side_and_has_its_interval(small):
+    found = rows_of(markdown(tables.equal(*small)))
+    assert found[2:] == [["yolov8n", "+9.0 (+1.0 to +17.0)", "–", "–"]]
+
+
 def test_soft_nms_is_off_where_predicting_says_so(tmp_path):
     sweep = make_sweep()
     sweep.models["yolospine-noa2-n"].predict["suppression"] = "hard"

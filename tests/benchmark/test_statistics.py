@@ -7,7 +7,7 @@ import pytest
 from detections import make_findings
 from scipy import stats
 
-from yolospine_ultra.benchmark.metrics import average_precision, mean_defined
+from yolospine_ultra.benchmark.metrics import average_precision
 from yolospine_ultra.benchmark.statistics import (
     match,
     mean_precision,
@@ -16,7 +16,7 @@ from yolospine_ultra.benchmark.statistics import (
     weighted_precision,
 )
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import draw_patients, percentile_bounds
+from yolospine_ultra.evaluate.intervals import draw_patients, mean_defined, percentile_bounds
 
 
 def distinct(found, seed=0):

@@ -113,6 +113,10 @@ def test_comparisons_are_paired_and_ranks_follow(tmp_path):
     )
     assert float(row["diff"]) == pytest.approx(diff, abs=1e-4)
     assert 0 < float(row["ci_low"]) < float(row["diff"]) < float(row["ci_high"])
+    row = find(rows, metric="recall_fp1")
+    values = [[made[f"{m}_seed{s}"].metrics["recall_fp1"] for s in range(3)] for m in ("good", "bad")]
+    assert float(row["diff"]) == pytest.approx(np.mean(values[0]) - np.mean(values[1]), abs=1e-4)
+    assert float(row["ci_low"]) < float(row["diff"]) < float(row["ci_high"])
     ranked = table(tmp_path / "ranks.csv")
     good, bad = (float(find(ranked, model=m, metric="map50_95")["mean_rank"]) for m in ("good", "bad"))
     assert good + bad == pytest.approx(3) and good < 1.1
@@ -163,7 +167,8 @@ def test_one_model_and_none(tmp_path):
 
 
 def test_one_patient_gives_differences_without_intervals_and_no_ranks():
-    curves = {"a": {0: np.array([[0.5, 0.6]])}, "b": {0: np.array([[0.4, 0.4]])}}  # no resample
+    nan = math.nan  # such as recall of pairs, of which there are none
+    curves = {"a": {0: np.array([[0.5, 0.6, nan, nan, nan]])}, "b": {0: np.array([[0.4, 0.4, nan, nan, nan]])}}
     rows = summary._compare("d", curves)
     assert [round(r["diff"], 6) for r in rows] == [0.1, 0.2] and all(np.isnan(r["ci_low"]) for r in rows)
     assert summary._rank("d", curves) == []

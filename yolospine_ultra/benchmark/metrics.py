@@ -6,22 +6,17 @@ faster-coco-eval; agreement as in `evaluate.validation.agreement`, recall of pai
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from yolospine_ultra.benchmark.equal_positives import RECALLS, drawn_recall, find_recalled, paper_rules, site_rules
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.overlap.pairs import PAPER_RULES, pair_recall, rules_by_class
+from yolospine_ultra.evaluate.intervals import mean_defined
+from yolospine_ultra.evaluate.overlap.pairs import pair_recall
 from yolospine_ultra.evaluate.validation.agreement import IOU, agreement, confusion
-from yolospine_ultra.evaluate.validation.froc import pool, rank
-from yolospine_ultra.evaluate.validation.operating_points import Criterion, choose_threshold
 
-ONE_SITE = 0.5  # least IoU of two labels that mean one site
-# false boxes an image, of all classes together, that every detector is given when recall of pairs is compared: at one
-# score for all, the detector that gives higher scores finds more of everything, right and false
-EQUAL = Criterion(1.0)
 AP_NAMES = ("map50_95", "map75", "map50")
 
 
@@ -65,19 +60,13 @@ def evaluate(
     measured = dict(zip(AP_NAMES, mean_defined(precision).tolist(), strict=True))
     measured |= agreement(matrix)
     measured |= _pairs(truth, found, names, conf)
-    measured |= _at_equal_false_positives(truth, found, names)
+    once = np.ones((1, len(truth)), dtype=np.int64)
+    measured |= dict(zip(RECALLS, drawn_recall(find_recalled(truth, found, names), once)[0].tolist(), strict=True))
     classes = {
         name: {**dict(zip(AP_NAMES, map(float, precision[i]), strict=True)), "ground_truth": int(boxes[i])}
         for i, name in enumerate(names)
     }
     return Evaluation(measured, classes, matrix)
-
-
-def mean_defined(values: np.ndarray) -> np.ndarray:
-    """Mean of (N, ...) over the first axis without NaN, such as classes that have ground truth; NaN of nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, as meant
-        return np.nanmean(values, axis=0)
 
 
 def average_precision(truth: Sequence[ImageFindings], found: Sequence[ImageFindings], nc: int) -> np.ndarray:
@@ -139,27 +128,12 @@ def _xywh(box: np.ndarray) -> list[float]:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def _at_equal_false_positives(
-    truth: Sequence[ImageFindings], found: Sequence[ImageFindings], names: Sequence[str]
-) -> dict[str, float]:
-    """Recall of findings and of pairs at the least score with at most `EQUAL` false positives an image."""
-    chosen = choose_threshold(pool(rank(truth, found, len(names), IOU)), EQUAL, default=1.0)
-    pairs = _pairs(truth, found, names, chosen["threshold"])
-    labels = chosen["tp"] + chosen["fn"]
-    return {
-        "recall_fp1": chosen["tp"] / labels if labels else float("nan"),
-        **{f"{k}_fp1": pairs[k] for k in ("pair_recall", "one_site_recall")},
-    }
-
-
 def _pairs(
     truth: Sequence[ImageFindings], found: Sequence[ImageFindings], names: Sequence[str], conf: float
 ) -> dict[str, float]:
     """Recall and precision of the paper's overlapping pairs, and recall of two labels on one site."""
-    paper = rules_by_class({p: t for p, t in PAPER_RULES.items() if set(p) <= set(names)}, names)
-    site = {(a, b): ONE_SITE for b in range(len(names)) for a in range(b)}
     made = {}
-    for name, rules, limit in (("pair", paper, None), ("one_site", site, 0.0)):
+    for name, rules, limit in (("pair", paper_rules(names), None), ("one_site", site_rules(len(names)), 0.0)):
         extra = {} if limit is None else {"tau_anat": limit}
         counts = list(pair_recall(truth, found, rules, IOU, conf, **extra).values()) if rules else []
         made[name] = sum(counts[1:], counts[0]) if counts else None

@@ -272,19 +272,22 @@ def read_truth(folder: str | Path) -> Truth:
 def write_predictions(folder: Path, cell: str, found: Sequence[ImageFindings], ids: Sequence[int]) -> Path:
     """Write a cell's `predictions.json`; boxes to 0.001 px, scores to 0.00001, as the host's.
 
+    What is the same after rounding stands there once, as it is counted once when it is read.
+
     Args:
         folder: of the sweep.
         cell: its name.
         found: findings with scores of each image.
         ids: of each image in `ground_truth.json`.
     """
-    entries = []
+    entries = {}
     for image, number in zip(found, ids, strict=True):
         for entry in to_coco_results([image]):
             bbox = [round(v, 3) for v in entry["bbox"]]
-            entries.append({**entry, "image_id": number, "bbox": bbox, "score": round(entry["score"], 5)})
+            made = {**entry, "image_id": number, "bbox": bbox, "score": round(entry["score"], 5)}
+            entries[number, entry["category_id"], made["score"], tuple(bbox)] = made
     file = folder / "cells" / cell / "predictions.json"
-    write_json(file, entries, indent=None)
+    write_json(file, list(entries.values()), indent=None)
     return file
 
 

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from yolospine_ultra.benchmark.metrics import mean_defined
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.evaluate.intervals import LEVEL
+from yolospine_ultra.evaluate.intervals import LEVEL, mean_defined
 from yolospine_ultra.evaluate.matching import iou_matrix
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

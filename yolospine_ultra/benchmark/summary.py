@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from yolospine_ultra.benchmark.metrics import AP_NAMES, agreement, mean_defined
+from yolospine_ultra.benchmark.equal_positives import RECALLS, find_recalled, mean_recall
+from yolospine_ultra.benchmark.metrics import AP_NAMES, agreement
 from yolospine_ultra.benchmark.records import DONE, Record, Sweep, read_records, read_sweep, read_truth
 from yolospine_ultra.benchmark.statistics import (
     match,
@@ -31,12 +32,12 @@ from yolospine_ultra.benchmark.statistics import (
 )
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import read_predictions
-from yolospine_ultra.evaluate.intervals import RESAMPLES, percentile_bounds, resample_weights
+from yolospine_ultra.evaluate.intervals import RESAMPLES, mean_defined, percentile_bounds, resample_weights
 
 SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high")
 COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
 RANKS = ("dataset", "model", "metric", "n", "mean_rank", "ci_low", "ci_high")
-COMPARED = ("map50_95", "map50")  # of `statistics.mean_precision`
+COMPARED = ("map50_95", "map50", *RECALLS)  # of `statistics.mean_precision` and `equal_positives.mean_recall`
 ALL = "all"  # stands in the column `class` for what is of no single one
 
 
@@ -156,22 +157,26 @@ def comparison_rows(
     curves: dict[str, dict[int, np.ndarray]] = {}
     for model, by_seed in seeds.items():
         for seed, records in by_seed.items():
-            runs = []
+            runs, recalled = [], []
             for record, own in zip(records, index, strict=True):
                 images = [truth.images[i] for i in own]
                 file = folder / "cells" / record.cell / "predictions.json"
-                runs.append(match(images, read_predictions(file, images, len(sweep.names)), len(sweep.names)))
-            curves.setdefault(model, {})[seed] = mean_precision([runs], [draws[:, own] for own in index])
+                found = read_predictions(file, images, len(sweep.names))
+                runs.append(match(images, found, len(sweep.names)))
+                recalled.append(find_recalled(images, found, sweep.class_names))
+            weights = [draws[:, own] for own in index]
+            made = (mean_precision([runs], weights), mean_recall([recalled], weights))
+            curves.setdefault(model, {})[seed] = np.concatenate(made, 1)
     return _compare(sweep.dataset, curves), _rank(sweep.dataset, curves)
 
 
 def _mean_of(curves: dict[int, np.ndarray], seeds: Iterable[int]) -> np.ndarray:
-    """Mean of a model's values over seeds: (resamples + 1, 2), the first without resampling."""
+    """Mean of a model's values over seeds: (resamples + 1, 5), the first without resampling."""
     return np.mean([curves[s] for s in seeds], 0)
 
 
 def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[str, Any]]:
-    """Every two models over the seeds that both have."""
+    """Every two models over the seeds that both have; no row of a measure that the data do not define."""
     rows = []
     for a, b in combinations(curves, 2):
         both = sorted(curves[a].keys() & curves[b].keys())
@@ -179,6 +184,8 @@ def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dic
             continue
         diff = _mean_of(curves[a], both) - _mean_of(curves[b], both)
         for k, metric in enumerate(COMPARED):
+            if np.isnan(diff[0, k]):
+                continue
             low, high = percentile_bounds(diff[1:, k])
             row = {"dataset": dataset, "a": a, "b": b, "metric": metric, "diff": float(diff[0, k])}
             rows.append({**row, "ci_low": low, "ci_high": high})

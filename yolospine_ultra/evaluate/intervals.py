@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,13 @@ def percentile_bounds(values: np.ndarray, level: float = LEVEL) -> tuple[float, 
         return math.nan, math.nan
     low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mean_defined(values: np.ndarray) -> np.ndarray:
+    """Mean of (N, ...) over the first axis without NaN, such as classes that have ground truth; NaN of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, as meant
+        return np.nanmean(values, axis=0)
 
 
 def percentile_interval(values: np.ndarray) -> list[float | None]:

@@ -70,18 +70,21 @@ def readme_block(folder: Path, link: str) -> str:
 
 
 def main_table(results: Results, roles: Roles) -> Table:
-    """Accuracy, difference to ours and cost, a row a model; ablations below the models that are ranked."""
-    columns = [Column("model"), percent("mAP50-95"), percent("mAP50"), Column("macro F1", 3, 1, 1, limits=(0.0, 1.0))]
-    if roles.ours:
-        columns.append(percent("ours minus it, points", better=0, signed=True))
+    """Accuracy and findings, differences of ours, cost, a row a model; ablations below the models that are ranked."""
+    columns = [Column("model")]
+    for label in ("mAP50-95", "found at one false box an image"):
+        columns.append(percent(label))
+        columns += [percent("ours minus it, points", better=0, signed=True)] if roles.ours else []
     columns += [Column("parameters, M", 2, 1e-6), Column("GFLOPs", 1, 1e-9), Column("latency, ms", 0)]
     models: Sequence[str] = [*roles.ranked, *(m for m in roles.ablations if m not in roles.ranked)]
     rows = []
     for model in models:
-        row: list[Value] = [model, *(results.value(model, k) for k in ("map50_95", "map50", "macro_f1"))]
-        if roles.ours:
-            c = results.comparison(roles.ours, model)
-            row.append(Estimate(c.diff, None, c.low, c.high) if c else None)
+        row: list[Value] = [model]
+        for metric in ("map50_95", "recall_fp1"):
+            row.append(results.value(model, metric))
+            if roles.ours:
+                c = results.comparison(roles.ours, model, metric)
+                row.append(Estimate(c.diff, None, c.low, c.high) if c else None)
         parameters, latency = results.value(model, "parameters"), results.latency.get(model)
         row.append(parameters.mean if parameters else None)
         row.append(results.specs.get(model, {}).get("flops"))

@@ -28,13 +28,16 @@ AGREEMENT = (
     ("kappa", "κ"),
     ("mcc", "MCC"),
 )
+EQUAL = (
+    ("recall_fp1", "recall of findings, 1 false an image"),
+    ("pair_recall_fp1", "recall of pairs, 1 false an image"),
+    ("one_site_recall_fp1", "recall of one site, 1 false an image"),
+)
 OVERLAP = (
     ("pair_recall", "recall of overlapping pairs"),
     ("pair_precision", "precision of overlapping pairs"),
     ("one_site_recall", "recall of two labels on one site"),
-    ("recall_fp1", "recall of findings, 1 false an image"),
-    ("pair_recall_fp1", "recall of pairs, 1 false an image"),
-    ("one_site_recall_fp1", "recall of one site, 1 false an image"),
+    *EQUAL,
 )
 
 
@@ -109,6 +112,22 @@ def overlap(results: Results, roles: Roles) -> Table:
         *_missing(rows),
     )
     return Table("overlap", "Overlapping findings", columns, rows, notes)
+
+
+def equal(results: Results, roles: Roles) -> Table:
+    """How much more ours finds than each other model, where both have one false box an image."""
+    columns = (Column("ours minus"), *(percent(label, 0, signed=True) for _, label in EQUAL))
+    rows = []
+    for model in roles.ranked if roles.ours else ():
+        found = [results.comparison(roles.ours, model, metric) for metric, _ in EQUAL]
+        if any(found):
+            rows.append((model, *(Estimate(c.diff, None, c.low, c.high) if c else None for c in found)))
+    notes = (
+        "Percentage points with the 95% interval of a paired bootstrap over patients. In every resample each model has "
+        "the score that lets in one false box an image.",
+        *_missing(rows),
+    )
+    return Table("equal", "Found at equal false positives", columns, tuple(rows), notes)
 
 
 def _printed(results: Results, model: str, table: str, metric: str) -> float | None:

@@ -113,6 +113,7 @@ def _tables(results: Results, roles: Roles, proofs: Sequence[Results], paper: bo
         tables.agreement(results, roles, paper),
         tables.agreement(results, roles, matched=True),
         tables.overlap(results, roles),
+        tables.equal(results, roles),
         cost_tables.complexity(results, roles, paper),
         cost_tables.short_runs(results, proofs),
     ]
@@ -177,7 +178,7 @@ def _page(
     parts = [
         part("accuracy", "Class-wise mAP50-95", ["classwise"], ["classes"]),
         part("differences", "Which model beats which", ["comparisons", "comparisons_others", "ranks"], ["ranks"]),
-        part("agreement", "Agreement with the labels", ["agreement", "agreement_matched", "overlap"]),
+        part("agreement", "Agreement with the labels", ["agreement", "agreement_matched", "overlap", "equal"]),
         part("confusion", "Confusion matrices", [], ["confusion", "confusion_others"]),
         part("images", "Images", [], ["panels"]),
         part("costs", "Costs", ["complexity"], ["cost"]),
