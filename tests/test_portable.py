@@ -31,6 +31,19 @@ def test_round_trip(checkpoint, tmp_path):
     assert torch.equal(again.model.eval()(x)[0], original.model.eval()(x)[0])
 
 
+def test_no_place_on_the_machine_that_trained_it_goes_along(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=False)
+    places = {"data": "/home/jane/spine/set.yaml", "project": "/home/jane/runs", "data_root": "/home/jane/spine"}
+    content["train_args"] = {"epochs": 3, "tracker": "bytetrack.yaml", **places, "model": "C:\\jane\\mine.yaml"}
+    content["model"].yaml["yaml_file"] = "/home/jane/yolospine-n.yaml"
+    torch.save(content, tmp_path / "hers.pt")
+    text = (write_portable(tmp_path / "hers.pt", tmp_path / "p") / DESCRIPTION).read_text()
+    assert "jane" not in text
+    made = yaml.safe_load(text)
+    assert made["train_args"] == {"epochs": 3, "tracker": "bytetrack.yaml", "data": "set.yaml", "model": "mine.yaml"}
+    assert made["architecture"]["yaml_file"] == "yolospine-n.yaml"
+
+
 def test_temperatures_go_along(checkpoint, tmp_path):
     weights = tmp_path / "calibrated.pt"
     weights.write_bytes(checkpoint.read_bytes())

@@ -1,13 +1,14 @@
 """Checkpoints as data: weights in safetensors, everything else in YAML, so that reading one runs no code.
 
 A pickled ``.pt`` names classes to import and can run anything; the portable form holds tensors, numbers and text. It is
-a folder with ``model.safetensors`` and ``model.yaml``.
+a folder with ``model.safetensors`` and ``model.yaml``. Of files that a training was given it keeps the names, and
+nothing of where they were: folders may name people and patients.
 """
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from yolospine_ultra.engine.model import PluginDetectionModel
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
 FORMAT = 1
+_KEPT = DEFAULT_CFG_DICT.keys() - {"project", "data_root", "source"}  # training arguments; those are folders
 
 
 def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
@@ -50,10 +52,10 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     description = {
         "format": FORMAT,
-        "architecture": _plain(model.yaml),
+        "architecture": {k: _name(v) if k == "yaml_file" else v for k, v in _plain(model.yaml).items()},
         "names": {int(k): str(v) for k, v in model.names.items()},
         "channels": int(model.yaml.get("channels", 3)),
-        "train_args": {k: _plain(v) for k, v in content.get("train_args", {}).items() if k in DEFAULT_CFG_DICT},
+        "train_args": {k: _name(v) for k, v in _plain(content.get("train_args", {})).items() if k in _KEPT},
     }
     if getattr(model, "calibration", None):
         description["calibration"] = model.calibration
@@ -118,6 +120,11 @@ def _safetensors() -> Any:
     except ImportError as e:
         raise ImportError("The portable form needs safetensors: pip install 'yolospine_ultra[portable]'") from e
     return safetensors.torch
+
+
+def _name(value: Any) -> Any:
+    """The name of a file, without the folders of any system before it; what is no text as it is."""
+    return PureWindowsPath(value).name if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:
