@@ -1,0 +1,28 @@
+"""The trained model that comes along, on the slice beside it."""
+
+import numpy as np
+from conftest import REPO
+from ultralytics import YOLO
+from ultralytics.utils.ops import xywhn2xyxy
+
+from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.evaluate.matching import match_by_class
+
+FOLDER = REPO / "results" / "checkpoint"
+
+
+def test_it_finds_every_label_of_its_example():
+    model = YOLO(FOLDER / "yolospine-n-lumbar.pt")
+    (result,) = model.predict(FOLDER / "example.png", conf=0.5, device="cpu", verbose=False)
+    height, width = result.orig_shape
+    labels = np.loadtxt(FOLDER / "example.txt")
+    truth = ImageFindings("example", xywhn2xyxy(labels[:, 1:], width, height), labels[:, 0].astype(int))
+    found = result.boxes.cpu().numpy()
+    partner = match_by_class(truth, ImageFindings("example", found.xyxy, found.cls.astype(int), found.conf))
+    assert len(truth) == 11 and (partner >= 0).all()
+    assert len(found) <= len(truth) + 2
+
+
+def test_it_says_nothing_of_the_machine_it_was_trained_on():
+    content = (FOLDER / "yolospine-n-lumbar.pt").read_bytes()
+    assert b"/home/" not in content and b"/tmp/" not in content
