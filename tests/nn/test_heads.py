@@ -264,7 +264,9 @@ def test_a_model_of_half_precision_finds_the_same(dtype):
     torch.manual_seed(0)
     model = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False).eval()
     pair = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
-    model.model[-1].relations.declare(torch.tensor([0.0, 1, 0]), pair, torch.zeros(3, 2), torch.zeros(3))
+    model.model[-1].relations.declare(
+        torch.tensor([0.0, 1, 0]), pair, torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 3)
+    )
     x = torch.rand(1, 3, 96, 96)
     single, half = model(x)[0], model.to(dtype)(x.to(dtype))[0]
     assert half.isfinite().all()

@@ -15,7 +15,9 @@ counts_of = st.lists(st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=1
 def relations(normal=NOBODY, together=TOGETHER):
     """Of classes 0 and 2, class 2 is more likely from three objects below on."""
     r = ClassRelations(3)
-    r.declare(normal, together, torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3]))
+    r.declare(
+        normal, together, torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3]), torch.zeros(3, 3)
+    )
     return r
 
 
@@ -35,13 +37,38 @@ def test_one_finding_at_two_levels_by_hand():
 def test_what_is_normal_counts_against_the_others_by_hand():
     normal = torch.tensor([0.0, 1, 0])
     got = relations(normal, torch.eye(3))(torch.tensor([[2.0, -4, 0]]), torch.zeros(1, 2))
-    torch.testing.assert_close(got, torch.tensor([[0.7 * 2 + 0.3 * 4, -4, 0.3 * 4]]).sigmoid())
+    torch.testing.assert_close(got, torch.tensor([[0.8 * 2 + 0.2 * 4, -4, 0.2 * 4]]).sigmoid())
+
+
+def test_classes_that_share_a_box_do_not_count_against_each_other():
+    r = ClassRelations(3)
+    evidence = torch.tensor([0.5, 0.1, 0.4]).logit()
+    torch.testing.assert_close(r.marginal(evidence), evidence)  # nothing shares a box: the softmax is right
+    r.beside[0, 2] = 0.8  # of the boxes of class 0, four of five are also of class 2
+    # .5 against .1 and a fifth of .4; the others as they were
+    expected = torch.tensor([0.5 / (0.1 + 0.2 * 0.4), 0.1 / 0.9, 0.4 / 0.6]).log()
+    torch.testing.assert_close(r.marginal(evidence), expected)
+
+
+@given(st.lists(st.floats(-4.6, 4.6), min_size=3, max_size=3))
+def test_evidence_stays_within_what_the_head_takes_for_most_sure(logits):
+    r = ClassRelations(3)
+    r.beside.fill_(1).fill_diagonal_(0)
+    e = torch.tensor(logits)
+    got = r.marginal(e)
+    assert (got >= e - 1e-4).all() and (got <= torch.tensor(0.99 / 0.01).log() + 1e-4).all()
 
 
 def test_groups_do_not_disturb_each_other():
     r = ClassRelations(4)
     pairs = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2))
-    r.declare(torch.zeros(4), pairs, torch.tensor([[0.0, 5], [0, 5], [0, 0], [0, 0]]), torch.tensor([0.0, 0, -3, 3]))
+    r.declare(
+        torch.zeros(4),
+        pairs,
+        torch.tensor([[0.0, 5], [0, 5], [0, 0], [0, 0]]),
+        torch.tensor([0.0, 0, -3, 3]),
+        0 * pairs,
+    )
     shares = r.shares(torch.tensor([[0.0, 20]]))[0]
     assert shares.tolist() == pytest.approx([0.5, 0.5, 0.00247, 0.99753], abs=1e-4)
 

@@ -1,4 +1,4 @@
-"""How the classes of a dataset are related, as its YAML declares by name and its training labels show.
+"""How the classes of a dataset are related: which share boxes, by the training labels, and what its YAML declares.
 
 ::
 
@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 from ultralytics.utils.ops import xywh2xyxy
 
+from yolospine_ultra.losses.assign import SAME_REGION
 from yolospine_ultra.nn.order import order_in_column
 
 KEYS = ("normal", "same_finding")  # of the dataset YAML
@@ -60,8 +62,8 @@ def read_relations(data: dict[str, Any]) -> Relations:
 
 
 def fit_relations(
-    labels: Iterable[dict[str, Any]], relations: Relations, nc: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    labels: Sequence[dict[str, Any]], relations: Relations, nc: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Arguments of `nn.relations.ClassRelations.declare`.
 
     A class without a box in the training labels has nothing to learn from: it divides no group, and a normal class that
@@ -73,8 +75,9 @@ def fit_relations(
         nc: number of classes C.
     """
     normal, together, slope, offset = torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc)
+    beside = _beside(labels, nc)
     if relations == Relations(None, []):
-        return normal, together, slope, offset
+        return normal, together, slope, offset, beside
     classes, counts = _levels(labels)
     if relations.normal is not None and (classes == relations.normal).any():
         normal[relations.normal] = 1
@@ -86,7 +89,22 @@ def fit_relations(
         for c, w, b in zip(order, weights, biases, strict=True):
             slope[c], offset[c] = torch.as_tensor(w), float(b)
             together[c, present] = 1
-    return normal, together, slope, offset
+    return normal, together, slope, offset, beside
+
+
+def _beside(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:
+    """P(j | c) in row c, (C, C): share of the boxes of c that stage 1 is also taught j at (IoU >= `SAME_REGION`).
+
+    One box more than there are is counted, without a second label: the few of a rare class prove nothing.
+    """
+    boxes_of, shared = torch.zeros(nc), torch.zeros(nc, nc)
+    for label in labels:
+        boxes = xywh2xyxy(torch.as_tensor(np.asarray(label["bboxes"])).float().reshape(-1, 4))
+        classes = torch.as_tensor(np.asarray(label["cls"])).reshape(-1).long()
+        one_hot = torch.nn.functional.one_hot(classes, nc).float()
+        boxes_of += one_hot.sum(0)
+        shared += one_hot.T @ ((box_iou(boxes, boxes) >= SAME_REGION).float() @ one_hot).clamp(max=1)
+    return (shared / (boxes_of[:, None] + 1)).fill_diagonal_(0)
 
 
 def _levels(labels: Iterable[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

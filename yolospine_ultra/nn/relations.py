@@ -1,8 +1,17 @@
-"""What a dataset declares about its classes, and how it changes their scores.
+"""What the labels show and a dataset declares about its classes, and how it changes their scores.
 
 Shape shorthand: R regions over all images, C classes.
 
-Source: own. A rare class is learnt badly by itself, and labels follow rules that a network has to guess: a disc called
+Source: own. The softmax of stage 1 splits its mass where a region has two labels: .5 each means both as well as one
+of them, nobody knows which. Labels tell the two apart, by how often classes share a box. With p_c the softmax and
+P(j | c) the share of boxes of c that also have label j in training, the evidence for c is
+
+    log p_c - log sum over j other than c of (1 - P(j | c)) p_j,
+
+in which mass on a class that stands beside c anyway does not count against c. Of classes that never share a box it is
+the logit of p_c.
+
+A rare class is learnt badly by itself, and labels follow rules that a network has to guess: a disc called
 normal has no other label, and a lumbar and a thoracic disc bulge are one finding at two levels. With l_c the logit of
 class c, the rules are
 
@@ -22,11 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-AGAINST_NORMAL = 0.3  # v; chosen on folds of training patients, where .2 to .4 do as well (docs/experiments.md, 14)
+AGAINST_NORMAL = 0.2  # v; chosen on folds of training patients (docs/experiments.md, 14 and 15)
+LEAST_REST = 0.01  # of the softmax's mass that counts against a class: evidence is finite
 
 
 class ClassRelations(nn.Module):
-    """Class probabilities from logits, by the relations of the classes; none until `declare` is called.
+    """Evidence and class probabilities by the relations of the classes; none until `declare` is called.
 
     Args:
         nc: number of classes C.
@@ -38,13 +48,28 @@ class ClassRelations(nn.Module):
         self.register_buffer("together", torch.eye(nc))  # (C, C), 1 where two classes are one finding
         self.register_buffer("slope", torch.zeros(nc, 2))
         self.register_buffer("offset", torch.zeros(nc))
+        self.register_buffer("beside", torch.zeros(nc, nc))  # (c, j), P(j | c)
 
-    def declare(self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor) -> None:
-        """Take over the normal class (C,), groups (C, C), and logits of P(c | G, n): slope (C, 2) n + offset (C,)."""
+    def declare(self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor, beside: Tensor) -> None:
+        """Take over what `yolospine_ultra.data.relations.fit_relations` gives.
+
+        Args:
+            normal: 1 for the normal class, (C,).
+            together: 1 where two classes are one finding, (C, C).
+            slope: of the logits of P(c | G, n), (C, 2).
+            offset: theirs, (C,).
+            beside: P(j | c) in row c, (C, C), zeros on the diagonal.
+        """
         self.normal.copy_(normal)
         self.together.copy_(together)
         self.slope.copy_(slope)
         self.offset.copy_(offset)
+        self.beside.copy_(beside)
+
+    def marginal(self, evidence: Tensor) -> Tensor:
+        """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""
+        p = evidence.float().sigmoid()
+        return p.log() - (1 - p - p @ self.beside.float().T).clamp(min=LEAST_REST).log()
 
     def shares(self, counts: Tensor) -> Tensor:
         """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of objects above and below; those of a group sum to one."""
