@@ -33,7 +33,12 @@ def test_round_trip(checkpoint, tmp_path):
 
 def test_no_place_on_the_machine_that_trained_it_goes_along(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=False)
-    places = {"data": "/home/jane/spine/set.yaml", "project": "/home/jane/runs", "data_root": "/home/jane/spine"}
+    places = {
+        "data": "/home/jane/spine/set.yaml",
+        "project": "/home/jane/runs",
+        "name": "jane",
+        "data_root": "/home/jane/spine",
+    }
     content["train_args"] = {"epochs": 3, "tracker": "bytetrack.yaml", **places, "model": "C:\\jane\\mine.yaml"}
     content["model"].yaml["yaml_file"] = "/home/jane/yolospine-n.yaml"
     torch.save(content, tmp_path / "hers.pt")

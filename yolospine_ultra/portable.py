@@ -22,7 +22,8 @@ from yolospine_ultra.engine.model import PluginDetectionModel
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
 FORMAT = 1
-_KEPT = DEFAULT_CFG_DICT.keys() - {"project", "data_root", "source"}  # training arguments; those are folders
+_KEPT = DEFAULT_CFG_DICT.keys() - {"project", "name", "data_root", "source"}  # training arguments; those are folders
+_FILES = ("model", "data", "pretrained", "resume", "cfg", "tracker", "distill_model")
 
 
 def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
@@ -50,12 +51,13 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    given = _plain(content.get("train_args", {}))
     description = {
         "format": FORMAT,
         "architecture": {k: _name(v) if k == "yaml_file" else v for k, v in _plain(model.yaml).items()},
         "names": {int(k): str(v) for k, v in model.names.items()},
         "channels": int(model.yaml.get("channels", 3)),
-        "train_args": {k: _name(v) for k, v in _plain(content.get("train_args", {})).items() if k in _KEPT},
+        "train_args": {k: _name(v) if k in _FILES else v for k, v in given.items() if k in _KEPT},
     }
     if getattr(model, "calibration", None):
         description["calibration"] = model.calibration

@@ -65,8 +65,18 @@ def test_nothing_found_and_nothing_to_find():
 
 
 def test_folds_are_averaged_then_seeds():
-    truth, found = make_findings(16, 4, 2)
-    halves = [find_recalled(truth[s], found[s], NAMES) for s in (slice(8), slice(8, 16))]
-    ones = np.ones((1, 8), dtype=np.int64)
-    each = np.stack([drawn_recall(h, ones) for h in halves])
-    np.testing.assert_allclose(mean_recall([halves, halves], [ones, ones]), np.nanmean(each, 0), equal_nan=True)
+    cuts, weights = (slice(5), slice(5, 16)), [np.ones((1, n), dtype=np.int64) for n in (5, 11)]
+    runs = []
+    for seed in (2, 3):
+        truth, found = make_findings(16, 4, seed)
+        truth[0] = ImageFindings(truth[0].name, np.zeros((0, 4)), np.zeros(0, int))
+        runs.append([find_recalled(truth[s], found[s], NAMES) for s in cuts])
+    each = np.array([[drawn_recall(r, w)[0] for r, w in zip(folds, weights, strict=True)] for folds in runs])
+    assert len(np.unique(each[..., 0])) >= 3  # neither folds nor seeds are alike
+    np.testing.assert_allclose(mean_recall(runs, weights), [np.nanmean(each, 1).mean(0)], equal_nan=True)
+
+
+def test_other_images_are_refused():
+    truth, found = make_findings(3, 4)
+    with pytest.raises(ValueError, match="other images"):
+        find_recalled(truth, found[::-1], NAMES)

@@ -132,7 +132,7 @@ def test_parts_of_our_own_are_shown_where_rows_differ_in_them(tmp_path):
     (folder / "summary.csv").write_text("\n".join([SUMMARY.splitlines()[0], *lines]) + "\n")
     results = read_results(folder)
     found = rows_of(markdown(cost_tables.ablation(results, assign_roles(results), paper=True)))
-    assert found[0][1:9] == ["GELAN", "R-ELAN", "A²", "MLDR", "Soft-NMS", "class boxes", "multi-hot", "relations"]
+    assert found[0][1:9] == ["GELAN", "R-ELAN", "A²", "MLDR", "Soft-NMS", "class boxes", "multi-hot", "declared"]
     by_name = {r[0]: r for r in found[2:]}
     assert by_name["yolospine-onebox-n"][6:9] == ["✗", "✓", "✓"]
     assert by_name["yolospine-onehot-n"][6:9] == ["✓", "✗", "✓"]

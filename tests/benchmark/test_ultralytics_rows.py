@@ -83,7 +83,7 @@ def test_what_is_declared_can_be_left_out_of_the_scores(cell, tmp_path):
     )
     logits, counts = torch.randn(5, nc), torch.zeros(5, 2)
     torch.testing.assert_close(without(logits, counts), logits.sigmoid())
-    assert torch.equal(without.beside, whole.beside)  # what the labels show is kept
+    assert torch.equal(without.shared, whole.shared)  # what the labels show is kept
     assert not torch.allclose(whole(logits, counts), logits.sigmoid(), atol=0.01)
 
 

@@ -248,6 +248,14 @@ def test_classes_may_share_a_box_and_its_weights_then_follow_no_class():
     theirs, ours = source.model[-1].mldr, target.model[-1].mldr
     assert torch.equal(ours.delta.weight, theirs.delta.weight)
     assert torch.equal(ours.score.weight, theirs.score.weight[[2, 0]])
+    for yaml in ("yolospine-n.yaml", "yolospine-onebox-n.yaml"):  # from one kind to the other, boxes start anew
+        kinds = {"yolospine-n.yaml": "yolospine-onebox-n.yaml", "yolospine-onebox-n.yaml": "yolospine-n.yaml"}
+        source, target = (PluginDetectionModel(y, nc=n, verbose=False) for y, n in ((yaml, 3), (kinds[yaml], 2)))
+        source.names, target.names = {0: "a", 1: "b", 2: "c"}, {0: "c", 1: "a"}
+        before = target.model[-1].mldr.delta.weight.clone()
+        target.load(source, verbose=False)
+        assert torch.equal(target.model[-1].mldr.score.weight, source.model[-1].mldr.score.weight[[2, 0]])
+        assert torch.equal(target.model[-1].mldr.delta.weight, before)
 
 
 def test_widened_region():

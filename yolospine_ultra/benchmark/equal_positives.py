@@ -57,9 +57,14 @@ def find_recalled(truth: Sequence[ImageFindings], found: Sequence[ImageFindings]
 
     Args:
         truth: labelled findings of each image.
-        found: findings with scores of the same images.
+        found: findings with scores of the same images in the same order.
         names: class names by index.
+
+    Raises:
+        ValueError: other images, or another order.
     """
+    if [x.name for x in truth] != [x.name for x in found]:
+        raise ValueError("findings are of other images than the ground truth, or in another order.")
     nc = len(names)
     partners = [match_by_class(t, f, IOU) for t, f in zip(truth, found, strict=True)]
     reached = [np.append(f.scores, -1.0)[p] for f, p in zip(found, partners, strict=True)]  # -1 takes the last

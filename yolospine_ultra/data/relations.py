@@ -20,6 +20,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 from ultralytics.utils.ops import xywh2xyxy
 
+from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.losses.assign import SAME_REGION
 from yolospine_ultra.nn.order import order_in_column
 
@@ -70,14 +71,16 @@ def fit_relations(
     is never seen would count against all others wherever it is not predicted, which is everywhere.
 
     Args:
-        labels: of each training image, the host's: `cls` (N, 1), `bboxes` (N, 4) as centre and size.
+        labels: of each training image, the host's: `cls` (N, 1), `bboxes` (N, 4) as centre and size. An image that is
+            there more than once, by its `im_file`, counts once.
         relations: as `read_relations` gives them.
         nc: number of classes C.
     """
     normal, together, slope, offset = torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc)
-    beside = _beside(labels, nc)
+    labels = list({x.get("im_file", i): x for i, x in enumerate(labels)}.values())
+    shared = _shared(labels, nc)
     if relations == Relations(None, []):
-        return normal, together, slope, offset, beside
+        return normal, together, slope, offset, shared
     classes, counts = _levels(labels)
     if relations.normal is not None and (classes == relations.normal).any():
         normal[relations.normal] = 1
@@ -89,13 +92,13 @@ def fit_relations(
         for c, w, b in zip(order, weights, biases, strict=True):
             slope[c], offset[c] = torch.as_tensor(w), float(b)
             together[c, present] = 1
-    return normal, together, slope, offset, beside
+    return normal, together, slope, offset, shared
 
 
-def _beside(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:
-    """P(j | c) in row c, (C, C): share of the boxes of c that stage 1 is also taught j at (IoU >= `SAME_REGION`).
+def _shared(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:
+    """P(j | c) in row c, (C, C): least share of the boxes of c that stage 1 is taught j at too (IoU >= `SAME_REGION`).
 
-    One box more than there are is counted, without a second label: the few of a rare class prove nothing.
+    Least is the lower end of Wilson's 95% interval: the few boxes of a rare class prove little.
     """
     boxes_of, shared = torch.zeros(nc), torch.zeros(nc, nc)
     for label in labels:
@@ -104,7 +107,11 @@ def _beside(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:
         one_hot = torch.nn.functional.one_hot(classes, nc).float()
         boxes_of += one_hot.sum(0)
         shared += one_hot.T @ ((box_iou(boxes, boxes) >= SAME_REGION).float() @ one_hot).clamp(max=1)
-    return (shared / (boxes_of[:, None] + 1)).fill_diagonal_(0)
+    pairs = [(c, j) for c in range(nc) for j in range(nc) if c != j and shared[c, j]]
+    least = torch.zeros(nc, nc)
+    for c, j in pairs:
+        least[c, j] = wilson(int(shared[c, j]), int(boxes_of[c]))[0]
+    return least
 
 
 def _levels(labels: Iterable[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

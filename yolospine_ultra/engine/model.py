@@ -80,6 +80,8 @@ class PluginDetectionModel(DetectionModel):
         for key in (f"{name}.{row}" for name, refiner in refiners.items() for row in refiner.class_rows):
             if key not in csd or csd[key].shape[1:] != own[key].shape[1:]:
                 continue
+            if len(csd[key]) * len(rows) != len(own[key]) * len(src_model.names):  # one box for all classes there
+                continue
             to, given = own[key].view(len(rows), -1), csd.pop(key).view(len(src_model.names), -1)
             to[known] = given[rows[known]].to(to.dtype)
             moved += 1

@@ -64,7 +64,7 @@ class SpineTrainer(DetectionTrainer):
         return dataset
 
     def set_class_weights(self) -> None:
-        """The host's, and what the dataset declares about its classes.
+        """The host's, and how the classes are related, by the labels and what the dataset declares.
 
         The host calls this when the training labels are read and before it copies the model for its moving average.
         """

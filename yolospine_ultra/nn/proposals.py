@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 LEAST_WEIGHT = 1e-3  # of a proposal among those of its object; half precision can tell it from nothing
+MOST_SURE = 0.99  # DDE's probabilities are taken for this much at most, so that stage 2 can overrule them
 SAME_OBJECT = 0.5  # IoU from which two boxes, of proposals or regions, mean one object
 
 

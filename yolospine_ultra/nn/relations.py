@@ -3,8 +3,9 @@
 Shape shorthand: R regions over all images, C classes.
 
 Source: own. The softmax of stage 1 splits its mass where a region has two labels: .5 each means both as well as one
-of them, nobody knows which. Labels tell the two apart, by how often classes share a box. With p_c the softmax and
-P(j | c) the share of boxes of c that also have label j in training, the evidence for c is
+of them, nobody knows which. Labels tell the two apart, by how often classes share a box. With p_c the softmax, at most
+`MOST_SURE` of it, and P(j | c) the least share of the boxes of c that training proves to have label j too (Wilson's 95%
+limit, so that a rare class proves little), the evidence for c is
 
     log p_c - log sum over j other than c of (1 - P(j | c)) p_j,
 
@@ -31,8 +32,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolospine_ultra.nn.proposals import MOST_SURE
+
 AGAINST_NORMAL = 0.2  # v; chosen on folds of training patients (docs/experiments.md, 14 and 15)
-LEAST_REST = 0.01  # of the softmax's mass that counts against a class: evidence is finite
 
 
 class ClassRelations(nn.Module):
@@ -48,9 +50,9 @@ class ClassRelations(nn.Module):
         self.register_buffer("together", torch.eye(nc))  # (C, C), 1 where two classes are one finding
         self.register_buffer("slope", torch.zeros(nc, 2))
         self.register_buffer("offset", torch.zeros(nc))
-        self.register_buffer("beside", torch.zeros(nc, nc))  # (c, j), P(j | c)
+        self.register_buffer("shared", torch.zeros(nc, nc))  # (c, j), P(j | c)
 
-    def declare(self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor, beside: Tensor) -> None:
+    def declare(self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor, shared: Tensor) -> None:
         """Take over what `yolospine_ultra.data.relations.fit_relations` gives.
 
         Args:
@@ -58,18 +60,18 @@ class ClassRelations(nn.Module):
             together: 1 where two classes are one finding, (C, C).
             slope: of the logits of P(c | G, n), (C, 2).
             offset: theirs, (C,).
-            beside: P(j | c) in row c, (C, C), zeros on the diagonal.
+            shared: P(j | c) in row c, (C, C), zeros on the diagonal.
         """
         self.normal.copy_(normal)
         self.together.copy_(together)
         self.slope.copy_(slope)
         self.offset.copy_(offset)
-        self.beside.copy_(beside)
+        self.shared.copy_(shared)
 
     def marginal(self, evidence: Tensor) -> Tensor:
         """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""
         p = evidence.float().sigmoid()
-        return p.log() - (1 - p - p @ self.beside.float().T).clamp(min=LEAST_REST).log()
+        return p.log() - (1 - p - p @ self.shared.float().T).clamp(min=1 - MOST_SURE).log()
 
     def shares(self, counts: Tensor) -> Tensor:
         """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of objects above and below; those of a group sum to one."""

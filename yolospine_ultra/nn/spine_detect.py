@@ -18,7 +18,7 @@ from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes, without_nan
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import MLDR
 from yolospine_ultra.nn.order import order_in_column
-from yolospine_ultra.nn.proposals import Proposals, agree
+from yolospine_ultra.nn.proposals import MOST_SURE, Proposals, agree
 from yolospine_ultra.nn.relations import ClassRelations
 from yolospine_ultra.registry import register_head
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
 LARGEST = 50.0  # logit of stage 2
-MOST_SURE = 0.99  # DDE's probabilities are taken for this much at most, so that stage 2 can overrule them
 
 
 @register_head()

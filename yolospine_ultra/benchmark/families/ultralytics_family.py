@@ -138,9 +138,9 @@ class UltralyticsFamily:
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
         if not arguments.pop("relations", True):
             head = facade.model.model[-1]
-            shown = head.relations.beside  # by the labels; it is not declared
+            shown = head.relations.shared  # by the labels; it is not declared
             head.relations = ClassRelations(head.nc)
-            head.relations.beside.copy_(shown)
+            head.relations.shared.copy_(shown)
         if arguments.pop("multi_label", False):
             arguments["predictor"] = MultiLabelPredictor
         return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})

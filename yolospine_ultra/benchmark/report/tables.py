@@ -124,7 +124,7 @@ def equal(results: Results, roles: Roles) -> Table:
             rows.append((model, *(Estimate(c.diff, None, c.low, c.high) if c else None for c in found)))
     notes = (
         "Percentage points with the 95% interval of a paired bootstrap over patients. In every resample each model has "
-        "the score that lets in one false box an image.",
+        "the least score that lets in at most one false box an image; with folds, one a fold.",
         *_missing(rows),
     )
     return Table("equal", "Found at equal false positives", columns, tuple(rows), notes)
