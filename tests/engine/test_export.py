@@ -19,22 +19,20 @@ def needs(form):
         pytest.skip(f"needs {FORMATS[form]}, of the extra `export`")
 
 
-def assert_same_detections(exported, reference, images, **options):
-    """Same detections, boxes within 0.5 px of the image, scores within 1e-3; returns how many there were.
+def share_of_same(exported, reference, images, **options):
+    """Share of detections that both models give, boxes within 0.5 px of the image and scores within 1e-3; their number.
 
     They are matched one to one and not by place: detections whose scores differ by less than another runtime's
     rounding may stand in either order.
     """
-    total = 0
+    matched = total = 0
     for image in images:
         a, b = (m.predict(image, conf=0.01, verbose=False, **options)[0].boxes.data for m in (exported, reference))
-        assert a.shape == b.shape
         gap = (a[:, None] - b).abs()
         same = (gap[..., :4].amax(-1) <= 0.5) & (gap[..., 4] <= 1e-3) & (gap[..., 5] == 0)
-        partner = maximum_bipartite_matching(csr_matrix(same.numpy()))
-        assert (partner >= 0).all(), f"{image}: without a counterpart in the export: {b[partner < 0]}"
-        total += len(b)
-    return total
+        matched += (maximum_bipartite_matching(csr_matrix(same.numpy())) >= 0).sum()
+        total += max(len(a), len(b))
+    return matched / total, total
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +81,10 @@ def test_twenty_real_images(real_weights, spider, tmp_path):
     for form in FORMATS:
         needs(form)
         exported = YOLO(reference.export(format=form, imgsz=160))
-        assert assert_same_detections(exported, reference, images, imgsz=160) >= 100
+        share, total = share_of_same(exported, reference, images, imgsz=160)
+        # Not all: the K-th proposal, an overlap of just a half or a score of just conf are in for one runtime and out
+        # for the other, rarely and with the detections that hang on them.
+        assert total >= 1000 and share >= 0.99, f"{form}: {share:.2%} of {total} detections agree"
 
 
 def test_unknown_format(weights):
