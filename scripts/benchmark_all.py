@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--list", action="store_true", help="list all rows and end")
     p.add_argument("--seeds", type=_numbers, default=[0, 1, 2], help="with commas (0,1,2)")
     p.add_argument("--folds", type=_folds, default=None, metavar="K|none", help="folds by patient over train and val")
+    p.add_argument("--seal-val", action="store_true", help="folds over train alone: to choose without seeing val")
     p.add_argument("--patient", default=PATIENT, help="finds the patient in a file's stem (before the first _)")
     p.add_argument("--epochs", type=int, default=60, help="(%(default)s)")
     p.add_argument("--imgsz", type=int, default=320, help="side of the input, pixels (%(default)s)")
@@ -82,7 +83,7 @@ def main() -> int:
         data=a.data, root=a.data_root, patient=a.patient, models=names, seeds=a.seeds, folds=a.folds, epochs=a.epochs,
         imgsz=a.imgsz, batch=a.batch, device=a.device, threads=a.threads, workers=a.workers, recipe=dict(a.set),
         conf=a.conf, out=a.out, resume=a.resume, dry_run=a.dry_run, rounds=a.latency_rounds, ray=a.ray,
-        init=a.init,
+        init=a.init, seal_val=a.seal_val,
     )  # fmt: skip
     try:
         return run_sweep(options)

@@ -61,6 +61,14 @@ def test_folds_and_patients_of_the_annotations(named):
     assert {x.fold for x in read_data(str(named), folds=2).images} == {0, 1}  # another number: made by patient
 
 
+def test_sealed_val_is_in_no_fold(named):
+    sealed = read_data(str(named), folds=2, seal_val=True)
+    assert {x.patient for x in sealed.images} == {"p0", "p1", "p2", "p3"} == {x.patient for x in sealed.evaluated()}
+    assert sealed.fingerprint() != read_data(str(named), folds=2).fingerprint()
+    with pytest.raises(ValueError, match="--seal-val needs --folds"):
+        read_data(str(named), seal_val=True)
+
+
 def test_a_patient_in_both_splits_is_refused(named):
     with pytest.raises(ValueError, match=r"1 patients have images in train and in val.*--patient"):
         read_data(str(named), patient="^(p)")

@@ -104,7 +104,9 @@ class BenchmarkData:
         return BenchmarkData(**{**content, "names": names, "images": images})
 
 
-def read_data(data: str, root: str | None = None, folds: int | None = None, patient: str = PATIENT) -> BenchmarkData:
+def read_data(
+    data: str, root: str | None = None, folds: int | None = None, patient: str = PATIENT, seal_val: bool = False
+) -> BenchmarkData:
     """Read which images a dataset has, whose they are, and share them out into folds.
 
     Args:
@@ -113,18 +115,22 @@ def read_data(data: str, root: str | None = None, folds: int | None = None, pati
         folds: number of folds over the patients of train and val, None to train on train and evaluate on val.
         patient: regular expression whose first group, searched in a file's stem, is the patient, where no
             `annotations.csv` tells.
+        seal_val: folds over train alone; val is not read. For what is chosen and will be reported on val.
 
     Raises:
         FileNotFoundError: no such YAML, folder or images.
-        ValueError: patients that stand in both splits or cannot be told, folds that cannot be made.
+        ValueError: val sealed without folds, patients that stand in both splits or cannot be told, folds that cannot
+            be made.
     """
+    if seal_val and folds is None:
+        raise ValueError("--seal-val needs --folds: with val sealed, only folds of train can be evaluated.")
     try:
         content = check_det_dataset(resolve_data(data, root))
     except (SyntaxError, TypeError) as error:  # the host's words for a YAML that is no dataset
         raise ValueError(f"{data} cannot be used: {error}") from error
     read_relations(content)  # refuses what cannot be meant
     declared = {k: content[k] for k in KEYS if content.get(k)}
-    files = {s: _list_images(content[s]) for s in ("train", "val")}
+    files = {"train": _list_images(content["train"]), "val": [] if seal_val else _list_images(content["val"])}
     both = set(files["train"]) & set(files["val"])
     if both:
         raise ValueError(

@@ -51,7 +51,7 @@ class Options:
         data, root, patient: as in `dataset.read_data`.
         models: as in `zoo.select`.
         seeds: of the trainings.
-        folds: as in `dataset.read_data`.
+        folds, seal_val: as in `dataset.read_data`.
         epochs, imgsz, batch, device, threads, workers: as in `family.Budget`.
         recipe: common training arguments in place of those of `zoo.common_recipe`.
         conf: as in `records.Sweep`.
@@ -71,6 +71,7 @@ class Options:
     patient: str = PATIENT
     seeds: Sequence[int] = (0, 1, 2)
     folds: int | None = None
+    seal_val: bool = False
     epochs: int = 60
     imgsz: int = 320
     batch: int = 16
@@ -105,7 +106,7 @@ def run_sweep(options: Options) -> int:
     _check(options)
     folder = options.out.absolute()
     entries = _runnable(select(options.models))
-    data = read_data(options.data, options.root, options.folds, options.patient)
+    data = read_data(options.data, options.root, options.folds, options.patient, options.seal_val)
     sweep = _protocol(options, entries, data)
     if folder.is_dir() and any(folder.iterdir()):
         sweep = _continue(folder, sweep, options)
