@@ -20,12 +20,11 @@ from yolospine_ultra.evaluate.intervals import mean_defined
 from yolospine_ultra.evaluate.matching import match_by_class
 from yolospine_ultra.evaluate.overlap.pairs import PAPER_RULES, TAU_ANAT, find_pairs, rules_by_class
 from yolospine_ultra.evaluate.validation.agreement import IOU
-from yolospine_ultra.evaluate.validation.froc import Ranked, pool, rank
+from yolospine_ultra.evaluate.validation.froc import Ranked, drawn_counts, pool, rank_matched
 
 RATE = 1.0  # false positives an image
 ONE_SITE = 0.5  # least IoU of two labels that mean one site
 RECALLS = ("recall_fp1", "pair_recall_fp1", "one_site_recall_fp1")
-_CELLS = 2_000_000  # of resamples x predictions at a time, for the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,25 +77,21 @@ def find_recalled(truth: Sequence[ImageFindings], found: Sequence[ImageFindings]
         mask = np.any([np.zeros(len(both), bool), *hold], axis=0)
         return pairs.image[mask], both[mask]
 
-    return Recalled(pool(rank(truth, found, nc, IOU)), (of(paper_rules(names), TAU_ANAT), of(site_rules(nc), 0.0)))
+    return Recalled(
+        pool(rank_matched(truth, found, partners, nc)), (of(paper_rules(names), TAU_ANAT), of(site_rules(nc), 0.0))
+    )
 
 
 def drawn_recall(recalled: Recalled, weights: np.ndarray) -> np.ndarray:
     """The `RECALLS` of each resample: (B, 3) for weights (B, I); NaN where nothing is to be found."""
     r, made = recalled.ranked, np.full((len(weights), len(RECALLS)), np.nan)
-    ends, labels, images = r.ends(), weights @ r.labels, weights.sum(1)
-    scores = np.append(r.scores[ends], np.inf)
-    step = max(1, _CELLS // max(1, len(r.scores)))
-    for start in range(0, len(weights), step):
-        chunk = weights[start : start + step]
-        own = slice(start, start + len(chunk))
-        drawn = chunk[:, r.image]
-        right, every = (np.cumsum(x, 1)[:, ends] for x in (drawn * r.right, drawn))
-        last = (every - right <= RATE * images[own, None]).sum(1) - 1  # of the scores, -1 where none lets in so few
+    labels, images, scores = weights @ r.labels, weights.sum(1), np.append(r.scores[r.ends()], np.inf)
+    for own, right, false in drawn_counts(r, weights):
+        last = (false <= RATE * images[own, None]).sum(1) - 1  # of the scores, -1 where none lets in so few
         hits = np.where(last < 0, 0, np.take_along_axis(np.pad(right, ((0, 0), (0, 1))), last[:, None], 1)[:, 0])
         made[own, 0] = _share(hits, labels[own])
         for k, (image, reached) in enumerate(recalled.pairs, 1):
-            pairs = chunk[:, image]
+            pairs = weights[own][:, image]
             made[own, k] = _share((pairs * (reached >= scores[last][:, None])).sum(1), pairs.sum(1))
     return made
 

@@ -68,6 +68,11 @@ class ClassRelations(nn.Module):
         self.offset.copy_(offset)
         self.shared.copy_(shared)
 
+    def undeclare(self) -> None:
+        """Forget what the dataset declares; what its labels show stays."""
+        bare = ClassRelations(len(self.normal))
+        self.declare(bare.normal, bare.together, bare.slope, bare.offset, self.shared.clone())
+
     def marginal(self, evidence: Tensor) -> Tensor:
         """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""
         p = evidence.float().sigmoid()

@@ -26,7 +26,6 @@ from ultralytics.utils.nms import non_max_suppression
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry, settings
 from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
-from yolospine_ultra.nn.relations import ClassRelations
 
 MIN_SCORE = 0.001
 MAX_FINDINGS = 300
@@ -137,10 +136,7 @@ class UltralyticsFamily:
         facade.model.eval()
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
         if not arguments.pop("relations", True):
-            head = facade.model.model[-1]
-            shown = head.relations.shared  # by the labels; it is not declared
-            head.relations = ClassRelations(head.nc)
-            head.relations.shared.copy_(shown)
+            facade.model.model[-1].relations.undeclare()
         if arguments.pop("multi_label", False):
             arguments["predictor"] = MultiLabelPredictor
         return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})

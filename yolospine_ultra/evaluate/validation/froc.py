@@ -12,7 +12,7 @@ predictions end, the sensitivity stays what it is; `reached` says where that is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,13 @@ def rank(truth: Sequence[ImageFindings], found: Sequence[ImageFindings], nc: int
     Raises:
         ValueError: `found` has no scores, or `iou` is out of range.
     """
-    partners = [match_by_class(t, f, iou) for t, f in zip(truth, found, strict=True)]
+    return rank_matched(truth, found, [match_by_class(t, f, iou) for t, f in zip(truth, found, strict=True)], nc)
+
+
+def rank_matched(
+    truth: Sequence[ImageFindings], found: Sequence[ImageFindings], partners: Sequence[np.ndarray], nc: int
+) -> list[Ranked]:
+    """As `rank`, with the partners that `match_by_class` gave for each image."""
     right = np.concatenate([np.isin(np.arange(len(f)), p) for f, p in zip(found, partners, strict=True)])
     image = np.repeat(np.arange(len(found)), [len(f) for f in found])
     classes, scores = np.concatenate([f.classes for f in found]), np.concatenate([f.scores for f in found])
@@ -94,17 +100,31 @@ def froc_curve(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
     return rate, np.append(0.0, right) / labels if labels else np.full(len(rate), np.nan)
 
 
-def drawn_sensitivity(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
-    """Mean sensitivity at `RATES` of each resample: (B,) for weights (B, I); NaN where no label is drawn."""
-    ends, made = ranked.ends(), np.full(len(weights), np.nan)
-    labels, images = weights @ ranked.labels, weights.sum(1)
+def drawn_counts(ranked: Ranked, weights: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """How many predictions at or above each of P distinct scores are right, and how many false, in each resample.
+
+    Args:
+        ranked: predictions in I images.
+        weights: (B, I), how often each image is drawn.
+
+    Yields:
+        Which resamples, as many as memory allows, and both counts of them, (b, P) each.
+    """
+    ends = ranked.ends()
     step = max(1, _CELLS // max(1, len(ranked.scores)))
     for start in range(0, len(weights), step):
         drawn = weights[start : start + step, ranked.image]
         right, every = (np.cumsum(x, 1)[:, ends] for x in (drawn * ranked.right, drawn))
-        for b, (hits, seen) in enumerate(zip(right, every, strict=True), start):
+        yield slice(start, start + len(drawn)), right, every - right
+
+
+def drawn_sensitivity(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
+    """Mean sensitivity at `RATES` of each resample: (B,) for weights (B, I); NaN where no label is drawn."""
+    made, labels, images = np.full(len(weights), np.nan), weights @ ranked.labels, weights.sum(1)
+    for own, right, false in drawn_counts(ranked, weights):
+        for b, hits, wrong in zip(range(own.start, own.stop), right, false, strict=True):
             if labels[b]:
-                at = np.interp(RATES, np.append(0, seen - hits) / images[b], np.append(0, hits) / labels[b])
+                at = np.interp(RATES, np.append(0, wrong) / images[b], np.append(0, hits) / labels[b])
                 made[b] = at.mean()
     return made
 
