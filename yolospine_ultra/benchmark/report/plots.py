@@ -26,6 +26,7 @@ from yolospine_ultra.benchmark.summary import ALL
 OURS_COLOUR, VARIANT_COLOUR, OTHER_COLOUR = "#D55E00", "#E69F00", "#0072B2"
 INK, PALE = "#1b1b1b", "#b8b8b8"  # text and lines; the page replaces them by its own, light or dark
 WIDTH = 7.2  # inches, a page's width
+WIDE = 5  # times the least value; below that a logarithmic axis has hardly a tick
 
 STYLE = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.titlesize": 8.5,
@@ -202,11 +203,17 @@ def cost_plot(results: Results, roles: Roles) -> Figure | None:
                 limits = [100 * max(value.low, 0), 100 * value.high]
                 axes.plot([flops, flops], limits, color=colour, linewidth=1.2, alpha=0.5)
             axes.plot(flops, 100 * value.mean, "o", color=colour, markersize=5)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(f"GFLOPs of an image at {results.sweep.budget['imgsz']} px (2 x MACs), log scale")
+        label, all_flops = (
+            f"GFLOPs of an image at {results.sweep.budget['imgsz']} px (2 x MACs)",
+            [p[1] for p in points],
+        )
+        if max(all_flops) > WIDE * min(all_flops):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            label += ", log scale"
+        axes.set_xlabel(label)
         axes.set_ylabel("mAP50-95, %")
         axes.grid()
         _name_beside(axes, [(m, flops, 100 * value.mean) for m, flops, value in points])
