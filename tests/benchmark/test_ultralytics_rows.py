@@ -73,7 +73,9 @@ def test_what_is_declared_can_be_left_out_of_the_scores(cell, tmp_path):
     declared = YOLO("yolospine-n.yaml")
     nc = declared.model.model[-1].nc
     first, pair = torch.eye(nc)[0], torch.ones(nc, nc)
-    declared.model.model[-1].relations.declare(first, pair, torch.zeros(nc, 2), torch.zeros(nc), pair / 4)
+    declared.model.model[-1].relations.declare(
+        first, pair, torch.zeros(nc, 2), torch.zeros(nc), pair / 4, torch.tensor(0.75)
+    )
     declared.save(tmp_path / "declared.pt")
     whole, without = (
         ultralytics_family.FAMILY.load(rows()[name], tmp_path / "declared.pt", cell, budget())
@@ -83,7 +85,7 @@ def test_what_is_declared_can_be_left_out_of_the_scores(cell, tmp_path):
     )
     logits, counts = torch.randn(5, nc), torch.zeros(5, 2)
     torch.testing.assert_close(without(logits, counts), logits.sigmoid())
-    assert torch.equal(without.shared, whole.shared)  # what the labels show is kept
+    assert torch.equal(without.shared, whole.shared) and without.credibility == 0.75  # what the labels show is kept
     assert not torch.allclose(whole(logits, counts), logits.sigmoid(), atol=0.01)
 
 

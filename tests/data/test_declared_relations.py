@@ -73,6 +73,12 @@ def test_which_labels_share_a_box():
     assert (fit([near] * 9, ())[4] == 0).all() and (fit([], ())[4] == 0).all()
 
 
+def test_stage_two_is_credible_by_the_boxes_it_was_taught_with():
+    labels = [column([0, 1, 1], twice=[(1, 0)])] * 3  # 12 boxes
+    assert fit(labels, ())[5].item() == pytest.approx(12 / 1012) and fit([], ())[5] == 0
+    assert fit(labels * 250, ((1, 2),), 0)[5] == 0.75
+
+
 def test_an_image_that_is_shown_again_proves_nothing_more():
     labels = [column([2, 1, 1], twice=[(0, 2)]) | {"im_file": f"{i}.png"} for i in range(4)]
     once, again = fit(labels, normal=0), fit([*labels, *labels[:1] * 30], normal=0)

@@ -78,13 +78,14 @@ def test_scores_join_both_stages_and_the_proposals_of_an_object():
     h, feats = head(nc=3)
     torch.nn.init.normal_(h.mldr.score.weight, std=1.0)
     h.relations.declare(*fit_relations([], Relations(1, []), 3))
+    h.relations.credibility.fill_(0.7)
     y, preds = h(feats)
     found = h.propose(preds)
     boxes, objectness, evidence = (x[1] for x in found)
     index = torch.ones(20, dtype=torch.long)
     counts = order_in_column(boxes, index, found.boxes, found.objectness)
     logits, refined = h.refine(preds, boxes, index, counts, evidence)
-    both, duplicates = (logits + evidence) / 2, box_iou(boxes, boxes) >= 0.5
+    both, duplicates = 0.7 * logits + 0.3 * evidence, box_iou(boxes, boxes) >= 0.5
     assert duplicates.sum() > 20  # some are of one object
     agreed = torch.stack([(both[d] * objectness[d, None]).sum(0) / objectness[d].sum() for d in duplicates])
     expected = (objectness[:, None] * h.relations(agreed, counts)).sqrt()
@@ -273,7 +274,7 @@ def test_a_model_of_half_precision_finds_the_same(dtype):
     model = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False).eval()
     pair = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
     model.model[-1].relations.declare(
-        torch.tensor([0.0, 1, 0]), pair, torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 3)
+        torch.tensor([0.0, 1, 0]), pair, torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 3), torch.tensor(0.5)
     )
     x = torch.rand(1, 3, 96, 96)
     single, half = model(x)[0], model.to(dtype)(x.to(dtype))[0]

@@ -9,15 +9,15 @@ from yolospine_ultra.nn.relations import ClassRelations
 
 TOGETHER = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])  # classes 0 and 2 are one finding
 NOBODY = torch.zeros(3)
+HALF = torch.tensor(0.5)
 counts_of = st.lists(st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=1, max_size=5)
 
 
 def relations(normal=NOBODY, together=TOGETHER):
     """Of classes 0 and 2, class 2 is more likely from three objects below on."""
     r = ClassRelations(3)
-    r.declare(
-        normal, together, torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3]), torch.zeros(3, 3)
-    )
+    slope, offset = torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3])
+    r.declare(normal, together, slope, offset, torch.zeros(3, 3), HALF)
     return r
 
 
@@ -50,6 +50,15 @@ def test_classes_that_share_a_box_do_not_count_against_each_other():
     torch.testing.assert_close(r.marginal(evidence), expected)
 
 
+def test_stage_two_counts_as_much_as_it_was_taught():
+    r, evidence, logits = ClassRelations(3), torch.tensor([0.5, 0.1, 0.4]).logit(), torch.tensor([4.0, 0, -4])
+    torch.testing.assert_close(r.combine(evidence, logits), (evidence + logits) / 2)
+    r.credibility.fill_(0.75)
+    torch.testing.assert_close(r.combine(evidence, logits), 0.25 * evidence + 0.75 * logits)
+    r.shared[0, 2] = 0.8  # stage 1 speaks by its marginals
+    torch.testing.assert_close(r.combine(evidence, logits), 0.25 * r.marginal(evidence) + 0.75 * logits)
+
+
 @given(st.lists(st.floats(-4.59, 4.59), min_size=3, max_size=3))
 def test_evidence_stays_within_what_the_head_takes_for_most_sure(logits):
     r = ClassRelations(3)
@@ -68,6 +77,7 @@ def test_groups_do_not_disturb_each_other():
         torch.tensor([[0.0, 5], [0, 5], [0, 0], [0, 0]]),
         torch.tensor([0.0, 0, -3, 3]),
         0 * pairs,
+        HALF,
     )
     shares = r.shares(torch.tensor([[0.0, 20]]))[0]
     assert shares.tolist() == pytest.approx([0.5, 0.5, 0.00247, 0.99753], abs=1e-4)

@@ -23,6 +23,7 @@ from ultralytics.utils.ops import xywh2xyxy
 from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.losses.assign import SAME_REGION
 from yolospine_ultra.nn.order import order_in_column
+from yolospine_ultra.nn.relations import HALF_CREDIBLE
 
 KEYS = ("normal", "same_finding")  # of the dataset YAML
 STRENGTH = 1.0  # inverse of the L2 penalty on the slopes, scikit-learn's C
@@ -64,7 +65,7 @@ def read_relations(data: dict[str, Any]) -> Relations:
 
 def fit_relations(
     labels: Sequence[dict[str, Any]], relations: Relations, nc: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Arguments of `nn.relations.ClassRelations.declare`.
 
     A class without a box in the training labels has nothing to learn from: it divides no group, and a normal class that
@@ -78,9 +79,10 @@ def fit_relations(
     """
     normal, together, slope, offset = torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc)
     labels = list({x.get("im_file", i): x for i, x in enumerate(labels)}.values())
-    shared = _shared(labels, nc)
+    shared, boxes = _shared(labels, nc), sum(len(x["cls"]) for x in labels)
+    credibility = torch.tensor(boxes / (boxes + HALF_CREDIBLE))
     if relations == Relations(None, []):
-        return normal, together, slope, offset, shared
+        return normal, together, slope, offset, shared, credibility
     classes, counts = _levels(labels)
     if relations.normal is not None and (classes == relations.normal).any():
         normal[relations.normal] = 1
@@ -92,7 +94,7 @@ def fit_relations(
         for c, w, b in zip(order, weights, biases, strict=True):
             slope[c], offset[c] = torch.as_tensor(w), float(b)
             together[c, present] = 1
-    return normal, together, slope, offset, shared
+    return normal, together, slope, offset, shared, credibility
 
 
 def _shared(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the labels show and a dataset declares about its classes, and how it changes their scores.
+"""What the labels show and a dataset declares about its classes, and how it joins the scores of both stages.
 
 Shape shorthand: R regions over all images, C classes.
 
@@ -11,6 +11,10 @@ limit, so that a rare class proves little), the evidence for c is
 
 in which mass on a class that stands beside c anyway does not count against c. Of classes that never share a box it is
 the logit of p_c.
+
+Stage 2 learns from few regions and is surer of them than it should be; how much its logit is worth beside that of stage
+1 depends on how many labelled boxes n it has seen. As in credibility theory (Buehlmann 1967, ASTIN Bulletin 4:199-207),
+it counts with Z = n / (n + `HALF_CREDIBLE`), stage 1 with the rest.
 
 A rare class is learnt badly by itself, and labels follow rules that a network has to guess: a disc called
 normal has no other label, and a lumbar and a thoracic disc bulge are one finding at two levels. With l_c the logit of
@@ -34,11 +38,12 @@ from torch import Tensor, nn
 
 from yolospine_ultra.nn.proposals import MOST_SURE
 
+HALF_CREDIBLE = 1000.0  # labelled boxes; by folds of patients and a phantom (docs/experiments.md, 16)
 AGAINST_NORMAL = 0.2  # v; chosen on folds of training patients (docs/experiments.md, 14 and 15)
 
 
 class ClassRelations(nn.Module):
-    """Evidence and class probabilities by the relations of the classes; none until `declare` is called.
+    """Logits and class probabilities by the relations of the classes; none, and Z of a half, until `declare` is called.
 
     Args:
         nc: number of classes C.
@@ -51,8 +56,11 @@ class ClassRelations(nn.Module):
         self.register_buffer("slope", torch.zeros(nc, 2))
         self.register_buffer("offset", torch.zeros(nc))
         self.register_buffer("shared", torch.zeros(nc, nc))  # (c, j), P(j | c)
+        self.register_buffer("credibility", torch.tensor(0.5))  # Z; a count would not fit a checkpoint's half precision
 
-    def declare(self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor, shared: Tensor) -> None:
+    def declare(
+        self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor, shared: Tensor, credibility: Tensor
+    ) -> None:
         """Take over what `yolospine_ultra.data.relations.fit_relations` gives.
 
         Args:
@@ -61,22 +69,29 @@ class ClassRelations(nn.Module):
             slope: of the logits of P(c | G, n), (C, 2).
             offset: theirs, (C,).
             shared: P(j | c) in row c, (C, C), zeros on the diagonal.
+            credibility: Z, 0..1.
         """
         self.normal.copy_(normal)
         self.together.copy_(together)
         self.slope.copy_(slope)
         self.offset.copy_(offset)
         self.shared.copy_(shared)
+        self.credibility.copy_(credibility)
 
     def undeclare(self) -> None:
         """Forget what the dataset declares; what its labels show stays."""
         bare = ClassRelations(len(self.normal))
-        self.declare(bare.normal, bare.together, bare.slope, bare.offset, self.shared.clone())
+        self.declare(bare.normal, bare.together, bare.slope, bare.offset, self.shared, self.credibility)
 
     def marginal(self, evidence: Tensor) -> Tensor:
         """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""
         p = evidence.float().sigmoid()
         return p.log() - (1 - p - p @ self.shared.float().T).clamp(min=1 - MOST_SURE).log()
+
+    def combine(self, evidence: Tensor, logits: Tensor) -> Tensor:
+        """Logits (..., C) of both stages together, of the logits of stage 1's softmax and of stage 2, (..., C) each."""
+        z = self.credibility.float()
+        return z * logits + (1 - z) * self.marginal(evidence)
 
     def shares(self, counts: Tensor) -> Tensor:
         """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of objects above and below; those of a group sum to one."""

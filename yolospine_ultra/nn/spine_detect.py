@@ -37,10 +37,10 @@ class SpineDetect(DDEDetect):
     box, through any back end of the host.
 
     Score fusion: s_kc = sqrt(o_k * q_kc), the geometric mean of DDE's objectness o and the probability q of the class.
-    Its logit is the mean of what both stages say, averaged over the proposals of one object: stage 2 learns from few
-    regions and is surer of them than it should be. DDE's softmax must split its mass where a region has two findings;
-    what it says is corrected for classes that share boxes, and what the dataset declares about its classes comes last
-    (`nn/relations.py`).
+    Its logit is a weighted mean of what both stages say, averaged over the proposals of one object. What stage 2 says
+    weighs the more, the more labelled boxes it was taught with. DDE's softmax must split its mass where a region has
+    two findings; what it says is corrected for classes that share boxes, and what the dataset declares about its
+    classes comes last (`nn/relations.py`).
 
     Args:
         nc: number of classes C.
@@ -130,7 +130,7 @@ class SpineDetect(DDEDetect):
         logits, refined = self.refine(preds, regions, index, counts, proposals.evidence.flatten(0, 1))
         # finite, since one proposal's overflow would reach all others of its object
         logits = without_nan(logits.float()).clamp(-LARGEST, LARGEST).view(b, k, -1)
-        both = (logits + self.relations.marginal(proposals.evidence)) / 2
+        both = self.relations.combine(proposals.evidence, logits)
         classes = self.relations(agree(both, boxes, objectness).flatten(0, 1), counts)
         scores = (objectness.reshape(-1, 1) * classes).sqrt()
         columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)
