@@ -1,6 +1,7 @@
 """Contract of every host symbol the plugin relies on: what breaks first when Ultralytics changes."""
 
 import inspect
+import re
 
 import torch
 from ultralytics import YOLO
@@ -11,6 +12,17 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 from ultralytics.utils.loss import v8DetectionLoss
+
+from yolospine_ultra.data.dataset import SpineDataset
+from yolospine_ultra.data.scan_dataset import ScanDataset
+from yolospine_ultra.engine.facade import YOLOspine
+from yolospine_ultra.engine.model import PluginDetectionModel
+from yolospine_ultra.engine.predictor import SpinePredictor
+from yolospine_ultra.engine.results import SpineResults
+from yolospine_ultra.engine.trainer import SpineTrainer
+from yolospine_ultra.engine.validator import SpineValidator
+from yolospine_ultra.nn.dde import DDEDetect
+from yolospine_ultra.nn.spine_detect import SpineDetect
 
 
 def original(f):
@@ -50,6 +62,7 @@ def test_metadata_reader_exists():
 def test_safe_load_registry():
     assert tasks._SafeLoad.SUPPORTED
     assert isinstance(tasks._SafeLoad._build(), dict) and hasattr(tasks._SafeLoad, "_lock")
+    assert list(inspect.signature(original(tasks._SafeLoad.loading)).parameters) == ["cls", "weight"]
 
 
 def test_defaults_are_shared_mutable_objects():
@@ -63,13 +76,31 @@ def test_detect_constructor_and_attributes():
     assert all(hasattr(head, a) for a in ("cv2", "cv3", "dfl", "stride", "export", "xyxy", "dynamic", "max_det"))
 
 
-def test_trainer_hooks_that_are_overridden_exist():
+def test_hooks_that_are_overridden_exist():
+    """What we call by `super()` as well, in every class that extends one of the host's."""
+    extended = (
+        SpineTrainer, SpineValidator, SpinePredictor, SpineResults, PluginDetectionModel, YOLOspine,
+        SpineDataset, ScanDataset, DDEDetect, SpineDetect,
+    )  # fmt: skip
+    for cls in extended:
+        hosts = [c for c in cls.__mro__ if c.__module__.startswith("ultralytics")]
+        called = set(re.findall(r"super\(\)\.(\w+)", inspect.getsource(cls)))
+        assert not [name for name in called if not any(hasattr(c, name) for c in hosts)], cls
     for cls, names in (
         (DetectionTrainer, "get_dataset get_model build_dataset get_validator build_optimizer final_eval save_model"),
         (DetectionValidator, "postprocess"),
         (DetectionPredictor, "pre_transform postprocess get_obj_feats construct_results"),
+        (Detect, "_get_decode_boxes decode_bboxes bias_init"),
     ):
         assert all(callable(getattr(cls, n)) for n in names.split())
+
+
+def test_when_the_trainer_calls_what_we_override():
+    setup = inspect.getsource(trainer.BaseTrainer._setup_train)
+    # labels are read, then the relations of the classes go into the model, then the moving average copies it
+    steps = ("self.auto_batch()", "self._build_train_pipeline()", "self.set_class_weights()", "ModelEMA(self.model)")
+    places = [setup.index(s) for s in steps]
+    assert places == sorted(places)
     source = inspect.getsource(trainer.BaseTrainer.save_model)
     assert "self.last.write_bytes" in source and "self.best.write_bytes" in source  # what makes AtomicPath work
 

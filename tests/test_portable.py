@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPO, run
-from ultralytics import YOLO
+from ultralytics import RTDETR, YOLO
 
 from yolospine_ultra.engine.calibration import store_temperatures, wanted_temperatures
 from yolospine_ultra.portable import DESCRIPTION, WEIGHTS, read_portable, write_portable
@@ -90,6 +90,14 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
         read_portable(folder, tmp_path / "x.pt")
     assert not (tmp_path / "x.pt").exists()
+
+
+@pytest.mark.parametrize("yaml", ["yolov8n-seg.yaml", "rtdetr-l.yaml"])
+def test_other_kinds_of_models_are_refused(yaml, tmp_path):
+    (YOLO if "yolo" in yaml else RTDETR)(yaml).save(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt is a (Segmentation|RTDETRDetection)Model; .* DetectionModel"):
+        write_portable(tmp_path / "other.pt", tmp_path / "p")
+    assert not (tmp_path / "p").exists()
 
 
 def test_the_command_refuses_bad_input_in_a_sentence(checkpoint, tmp_path):

@@ -136,6 +136,28 @@ def test_name_without_a_letter_is_scale_m():
     assert model.model.yaml["scale"] == "m" and model.model.model[0].conv.out_channels == 48
 
 
+def test_a_file_of_ones_own_has_the_scale_of_its_name_as_stock_files_have(tmp_path, caplog):
+    register_block()(Gate)
+    for name, row in (("stock", [-1, 1, "Conv", [32, 3, 2]]), ("gate", [-1, 1, "Gate", [32]])):
+        content = {k: v for k, v in config(row).items() if k != "scale"}
+        for file in (f"yolo11s-{name}.yaml", f"{name}.yaml"):
+            (tmp_path / file).write_text(yaml.safe_dump(content))
+        assert YOLO(tmp_path / f"yolo11s-{name}.yaml").model.model[0].conv.out_channels == 16
+        assert "no model scale passed" not in caplog.text
+        assert YOLO(tmp_path / f"{name}.yaml").model.model[0].conv.out_channels == 8
+        assert "no model scale passed. Assuming scale='n'" in caplog.text
+        caplog.clear()
+
+
+def test_bins_of_a_model_reach_its_head():
+    d = config([-1, 1, "Conv", [32, 3, 2]], head=("SpineDetect", ["nc"]))
+    for reg_max in (None, 8):
+        d["reg_max"] = reg_max or 16
+        assert PluginDetectionModel(d, verbose=False).model[-1].reg_max == d["reg_max"]
+    d["head"][0][3] = ["nc", 75, 64, 128, 0.5, True, True, True, 4]  # the row's own
+    assert PluginDetectionModel(d, verbose=False).model[-1].reg_max == 4
+
+
 def test_stock_names_are_not_answered_for(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config([-1, 1, "Conv", [32, 3, 2]])))
     assert find_model_yaml(tmp_path / "mine-n.yaml", tmp_path) is None

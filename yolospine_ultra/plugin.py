@@ -5,7 +5,7 @@ What is touched, and why:
 =================================== ===============================================================================
 `nn.tasks.parse_model`              rows of registered modules, see `yolospine_ultra.rows`
 `nn.tasks.yaml_model_load`          ``BASE-n.yaml`` means BASE.yaml at scale n; bare names of the plugin's own YAMLs
-`nn.tasks._SafeLoad._registry`      registered classes load under ``ULTRALYTICS_SAFE_LOAD=1``
+`nn.tasks._SafeLoad.loading`        registered classes load under ``ULTRALYTICS_SAFE_LOAD=1``
 `models.yolo.model.YOLO.__init__`   a model with a registered head becomes that head's facade, as for RT-DETR
 `utils.DEFAULT_CFG(_DICT)`          `yolospine_ultra.autoload.arguments`, so that `yolo` accepts them
 =================================== ===============================================================================
@@ -118,7 +118,8 @@ def _loaded_facade(yolo: Any) -> str | None:
     if isinstance(yolo.model, (str, Path)):
         head = BaseBackend.read_metadata(yolo.model).get("head", "")
     else:
-        layers = getattr(yolo.model, "model", None)
+        model = getattr(yolo.model, "student_model", yolo.model)  # a checkpoint in mid-distillation
+        layers = getattr(model, "model", None)
         head = type(layers[-1]).__name__ if layers is not None else ""
     entry = HEADS.get(head)
     return entry.facade if entry else None

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from yolospine_ultra.data.atomic import AtomicPath
@@ -39,7 +39,7 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
     Raises:
         ImportError: safetensors is not installed.
         FileNotFoundError: no such checkpoint.
-        ValueError: it cannot be loaded.
+        ValueError: it cannot be loaded, or is another kind of model than the form describes.
     """
     save = _safetensors().save
     if not Path(checkpoint).is_file():  # the host would look for it on the network
@@ -48,6 +48,8 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
         model, content = load_checkpoint(checkpoint)
     except (TypeError, AssertionError) as error:
         raise ValueError(f"{checkpoint} cannot be loaded as a checkpoint: {error}") from error
+    if type(model) not in (DetectionModel, PluginDetectionModel):
+        raise ValueError(f"{checkpoint} is a {type(model).__name__}; the portable form is for a DetectionModel.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}

@@ -13,11 +13,13 @@ import difflib
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torchvision
 from torch import nn
+from ultralytics.nn.tasks import guess_model_scale
 from ultralytics.utils import LOGGER, YAML
 
 from yolospine_ultra.registry import BLOCKS, HEADS
@@ -62,8 +64,8 @@ def parse_with_own_rows(parser: Parser, known: dict[str, Any], d: dict, ch: int,
     if not own:
         return parser(d, ch, verbose)
     stand_in = deepcopy(d)
-    if stand_in.get("scales") and not stand_in.get("scale"):
-        stand_in["scale"] = stand_in.get("default_scale") or next(iter(stand_in["scales"]))
+    if stand_in.get("scales") and not stand_in.get("scale") and stand_in.get("default_scale"):
+        stand_in["scale"] = stand_in["default_scale"]
     rows = stand_in["backbone"] + stand_in["head"]
     for i, (_, _, name, args) in own.items():
         if name in BLOCKS and not args:
@@ -105,7 +107,11 @@ def _replace(stand_in: nn.Module, i: int, row: list, d: dict[str, Any]) -> nn.Mo
     if name in HEADS:
         cls = HEADS[name].cls
         channels = tuple(branch[0].conv.in_channels for branch in stand_in.cv2)
-        build = [lambda: cls(*args, ch=channels)]
+        named = {"ch": channels}
+        taken = signature(cls)
+        if "reg_max" in d and "reg_max" in taken.parameters.keys() - taken.bind_partial(*args).arguments.keys():
+            named["reg_max"] = d["reg_max"]  # the model's, as for the host's heads
+        build = [lambda: cls(*args, **named)]
     else:
         entry = BLOCKS[name]
         first = stand_in[0] if isinstance(stand_in, nn.Sequential) else stand_in
@@ -151,13 +157,13 @@ def find_model_yaml(path: str | Path, folder: Path) -> tuple[Path, str] | None:
         folder: the plugin's own model YAMLs.
 
     Returns:
-        The existing file and the scale letter ("" where the name gives none), or None.
+        The existing file and the scale letter, "" where the name gives none, by this rule or the host's; or None.
     """
     path = Path(path)
     if path.suffix not in {".yaml", ".yml"}:
         return None
     match = SCALED_NAME.match(path.stem)
-    candidates = [(path, "")]
+    candidates = [(path, guess_model_scale(path))]
     if match:
         candidates.append((path.with_name(match["base"] + path.suffix), match["scale"]))
     if path.parent == Path("."):

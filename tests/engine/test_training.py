@@ -11,8 +11,11 @@ import pytest
 import torch
 from conftest import REPO, SPIDER, command, run, write_dataset
 from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import DEFAULT_CFG
 
 from yolospine_ultra.autoload.arguments import ARGUMENTS
+from yolospine_ultra.engine import facade
 from yolospine_ultra.engine.arguments import RECIPE, with_recipe
 from yolospine_ultra.engine.trainer import SpineTrainer
 
@@ -237,7 +240,51 @@ def test_recipe_is_the_papers_and_the_users_arguments_win(tmp_path):
     assert mixed["imgsz"] == 64 and not mixed.keys() & {"lr0", "task"}
     (tmp_path / "empty.yaml").write_text("")
     assert with_recipe({"cfg": str(tmp_path / "empty.yaml")}, {"imgsz": 64})["imgsz"] == 64
-    assert with_recipe({"resume": True}, {}) == {"resume": True}
+
+
+def given_to_the_trainer(model, **words):
+    """Arguments that `train` hands to a trainer."""
+    seen = {}
+
+    def trainer(overrides, _callbacks):
+        seen.update(overrides)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        model.train(trainer=trainer, data="coco8.yaml", **words)
+    return seen
+
+
+def test_recipe_where_nothing_can_be_resumed(tmp_path):
+    for resume in (False, True):  # the host begins a new training
+        seen = given_to_the_trainer(YOLO("yolospine-n.yaml"), resume=resume)
+        assert seen["lr0"] == RECIPE["lr0"] and seen["nbs"] == RECIPE["batch"] and not seen["resume"]
+    started = YOLO("yolospine-n.yaml")
+    started.ckpt, started.ckpt_path = {"epoch": 3, "optimizer": {}}, str(tmp_path / "last.pt")
+    assert not given_to_the_trainer(started, resume=True).keys() & {"lr0", "nbs"}
+    assert not given_to_the_trainer(YOLO("yolospine-n.yaml"), resume="runs/last.pt").keys() & {"lr0", "nbs"}
+
+
+def test_a_step_an_automatic_batch(tiny, tmp_path):
+    words = {"data": str(tiny), "model": "yolospine-n.yaml", "device": "cpu", "project": str(tmp_path), "batch": -1}
+    for nbs in ({}, {"nbs": 64}):
+        trainer = SpineTrainer(overrides={**words, **nbs})
+        trainer.model = trainer.get_model("yolospine-n.yaml", verbose=False)
+        trainer.amp, trainer.stride = False, 32
+        batch = trainer.auto_batch()
+        assert batch > 0 and trainer.args.nbs == nbs.get("nbs", batch)
+
+
+def test_a_distillation_cut_off_goes_on_as_our_model(tmp_path):
+    from ultralytics.nn.distill_model import DistillationModel
+
+    student, teacher = (YOLO("yolospine-n.yaml").model for _ in range(2))
+    student.args = teacher.args = get_cfg(DEFAULT_CFG, {"imgsz": 64})
+    model = DistillationModel(teacher_model=teacher, student_model=student)
+    model.teacher_model, model.task = None, "detect"  # as the host saves it
+    content = {"epoch": 0, "model": None, "ema": model.half(), "train_args": {"imgsz": 64}, "optimizer": {}}
+    torch.save(content, tmp_path / "last.pt")
+    assert type(YOLO(tmp_path / "last.pt")) is facade.YOLOspine
 
 
 @pytest.mark.parametrize(
@@ -253,10 +300,11 @@ def test_arguments_that_mean_nothing(words, message, tiny, tmp_path):
         YOLO("yolospine-n.yaml").train(data=str(tiny), project=str(tmp_path), epochs=1, **SMALL, **words)
 
 
-def test_class_beyond_the_dataset(tmp_path):
+@pytest.mark.parametrize("row", ["7", "7.0"])
+def test_class_beyond_the_dataset(row, tmp_path):
     data = write_dataset(tmp_path / "bad")
     label = next((tmp_path / "bad" / "labels" / "train").glob("*.txt"))
-    label.write_text("7 0.5 0.5 0.2 0.2\n")
+    label.write_text(f"{row} 0.5 0.5 0.2 0.2\n")
     with pytest.raises(ValueError, match=rf"1 label files .* 3 classes, 0 to 2: .*{label.name} has class 7"):
         YOLO("yolospine-n.yaml").train(data=str(data), project=str(tmp_path), epochs=1, **SMALL)
 
@@ -287,14 +335,16 @@ def test_relations_of_unknown_classes(tmp_path):
 
 @pytest.mark.slow
 def test_classes_do_not_matter_where_all_are_one(tmp_path):
-    """Beside an image that cannot be read, which the host drops with its label."""
+    """Nor what is declared of them; beside an image that cannot be read, which the host drops with its label."""
     data = write_dataset(tmp_path / "one")
+    data.write_text(data.read_text() + "normal: class0\nsame_finding: [[class1, class2]]\n")
     broken = sorted((tmp_path / "one" / "images" / "train").glob("*.png"))[0]
     broken.write_bytes(b"no image")
     (tmp_path / "one" / "labels" / "train" / f"{broken.stem}.txt").write_text("2 0.5 0.5 0.2 0.2\n")
     model = YOLO("yolospine-n.yaml")
     model.train(data=str(data), project=str(tmp_path), epochs=1, single_cls=True, **SMALL)
-    assert model.model.model[-1].nc == 1
+    head = model.model.model[-1]
+    assert head.nc == 1 and head.relations.normal.tolist() == [0]
 
 
 def test_empty_and_unreadable_datasets(tmp_path):

@@ -263,7 +263,7 @@ def test_widened_region():
     assert _widen(torch.tensor([[10.0, 10, 20, 30]])).tolist() == [[5, 0, 25, 40]]
 
 
-def test_wrong_class_count_is_not_assumed():
+def test_one_class_is_a_column_a_proposal():
     h, feats = head(nc=1)
     assert h(feats)[0].shape == (2, 5, 20)
 

@@ -161,6 +161,14 @@ def test_hard_equals_torchvision(agnostic):
 
 
 @pytest.mark.parametrize("suppression", MODES)
+def test_classes_do_not_meet_where_boxes_leave_the_image(suppression):
+    boxes = torch.tensor([[280.0, 280, 320, 320], [-41, -41, 3, 3]])
+    prediction = torch.cat((box_convert(boxes, "xyxy", "cxcywh").T, torch.tensor([[0.9, 0], [0, 0.8]])))[None]
+    (found,), _ = select(prediction, suppression=suppression)
+    assert found[:, 4].tolist() == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.parametrize("suppression", MODES)
 @pytest.mark.parametrize("row", [0, 3, 4, 5])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_columns_that_are_not_finite_are_dropped(suppression, row, bad):

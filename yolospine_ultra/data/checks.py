@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,10 @@ def check_dataset_labels(dataset: Any, data: dict[str, Any]) -> None:
 
 
 def _highest_class(file: Path) -> int:
-    """Highest class index in a label file, -1 where it has none that can be read."""
-    indices = [row.split()[0] for row in file.read_text(errors="replace").splitlines() if row.strip()]
-    return max((int(i) for i in indices if i.isdigit()), default=-1)
+    """Highest class index in a label file, -1 where it has none that can be read; as the host, it takes 7.0 for 7."""
+    highest = -1
+    for row in file.read_text(errors="replace").splitlines():
+        with suppress(ValueError, IndexError):
+            index = float(row.split()[0])
+            highest = max(highest, int(index) if index.is_integer() else -1)
+    return highest

@@ -11,8 +11,6 @@ from typing import Any
 from ultralytics.utils import YAML
 from ultralytics.utils.checks import check_yaml
 
-from yolospine_ultra.autoload.arguments import ARGUMENTS
-
 LIMITS = {"mri_augment": 1, "class_centric": 10}  # largest value; the smallest is 0
 SUPPRESSIONS = ("gaussian", "linear", "hard")
 
@@ -39,14 +37,12 @@ def with_recipe(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Training arguments: the recipe, under what a checkpoint remembers, a cfg file says, or the user gives.
 
     The recipe has no gradient accumulation: where the user sets no `nbs`, it follows `batch`, so that every batch is a
-    step of the optimiser. Resumed trainings keep the arguments they were started with.
+    step of the optimiser; where the batch is found automatically, `SpineTrainer.auto_batch` sees to it.
 
     Args:
         given: the user's arguments.
         model: arguments that the model brings along, `YOLO.overrides`.
     """
-    if given.get("resume"):
-        return dict(given)
     file = YAML.load(check_yaml(given["cfg"])) if given.get("cfg") else {}
     known = {**model, **file, **given}
     recipe = {k: v for k, v in RECIPE.items() if k not in known}
@@ -61,16 +57,11 @@ def with_recipe(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_arguments(args: Any) -> None:
-    """Refuse values of the plugin's own arguments that mean nothing; one that is missing gets its default.
-
-    The arguments in the checkpoint of an older version, which a training resumes from, lack those that are newer.
+    """Refuse values of the plugin's own arguments that mean nothing.
 
     Raises:
         ValueError: names the argument, what was found and what is expected.
     """
-    for key, default in ARGUMENTS.items():
-        if not hasattr(args, key):
-            setattr(args, key, default)
     if args.suppression not in SUPPRESSIONS:
         raise ValueError(f"suppression={args.suppression} is unknown; expected one of {', '.join(SUPPRESSIONS)}.")
     for key in ("soft_sigma", "backbone_lr"):

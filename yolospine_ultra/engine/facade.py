@@ -35,12 +35,20 @@ class YOLOspine(YOLO):
     def train(self, trainer: type | None = None, **kwargs: Any) -> Any:
         """As the host's, with the recipe's defaults under the given arguments.
 
+        A resumed training keeps the arguments it was started with.
+
         Raises:
             ValueError: `calibrate=True`: temperatures are fitted to weights that are there.
         """
         if kwargs.get("calibrate"):
             raise ValueError("calibrate=True is for predict and val; train first, then run scripts/calibrate.py.")
-        return super().train(trainer=trainer, **with_recipe(kwargs, self.overrides))
+        given = kwargs if self._resumes(kwargs.get("resume")) else with_recipe(kwargs, self.overrides)
+        return super().train(trainer=trainer, **given)
+
+    def _resumes(self, resume: Any) -> bool:
+        """Whether the host will resume: from a named file, or from this model's checkpoint if that can be."""
+        started = self.ckpt and self.ckpt.get("epoch", -1) >= 0 and self.ckpt.get("optimizer") is not None
+        return bool(started if resume is True else resume)
 
     def export(self, **kwargs: Any) -> str:
         """As the host's: both stages are in the graph, Soft-NMS is done by the predictor that the file is routed to.

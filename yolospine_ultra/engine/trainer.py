@@ -32,6 +32,7 @@ class SpineTrainer(DetectionTrainer):
     """Trainer of `SpineDetect` and `DDEDetect` models, or of any registered head with ``build_criterion``."""
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
+        self.nbs_follows_batch = "nbs" not in (overrides or {})
         super().__init__(cfg, overrides, _callbacks)
         check_arguments(self.args)
         # the host writes these with `write_bytes`
@@ -42,7 +43,8 @@ class SpineTrainer(DetectionTrainer):
         """The host's, of the dataset that `data` and `data_root` mean."""
         self.args.data = resolve_data(self.args.data, self.args.data_root)
         data = super().get_dataset()
-        read_relations(data)  # refuses what cannot be meant, before anything is built
+        if not self.args.single_cls:  # whose one class has another name
+            read_relations(data)  # refuses what cannot be meant, before anything is built
         return data
 
     def get_model(
@@ -55,6 +57,13 @@ class SpineTrainer(DetectionTrainer):
         if weights:
             model.load(weights)
         return model
+
+    def auto_batch(self) -> int:
+        """The batch that fits the memory; where no `nbs` is given, a step of the optimiser, as the recipe has it."""
+        batch = super().auto_batch()
+        if self.nbs_follows_batch:
+            self.args.nbs = batch
+        return batch
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Images and scans, augmented for training; validation images are squares, as in prediction."""

@@ -5,9 +5,9 @@ Shape shorthand: B images, R regions, C classes.
 Source: YOLOspine (Masood and Taj 2026), "Stage 2". Deviations: a class's target is not 1 but the overlap of its refined
 box with its ground truth, so that scores rank boxes by their fit; refined boxes are taught by CIoU, as in stage 1.
 
-The stage-2 forward pass happens here, because here ground truth is known; the criterion runs inside the model's
-`forward`, so distributed training sees its parameters. Every image gives regions, also one without findings, hence
-every parameter of stage 2 has a gradient in every step.
+The stage-2 forward pass happens here, because here ground truth is known. The host calls the criterion inside the
+model's `forward`, so that distributed training sees its parameters, or with `compile=True` behind it. Every image gives
+regions, also one without findings, hence every parameter of stage 2 has a gradient in every step.
 """
 
 from __future__ import annotations

@@ -105,7 +105,10 @@ class DDEDetect(Detect):
         return dist2bbox(bboxes, anchors, xywh=False, dim=1)
 
     def layout(self, boxes: Tensor) -> Tensor:
-        """Boxes (B, N, 4) x1 y1 x2 y2 as the host wants them: x y w h, or unchanged when it embeds its own NMS."""
+        """Boxes (B, N, 4) x1 y1 x2 y2 as the host wants them: x y w h, or unchanged for its `Exporter` with NMS in it.
+
+        `YOLOspine.export` refuses that NMS; an `Exporter` of one's own does not ask.
+        """
         return boxes if self.xyxy else xyxy2xywh(boxes)
 
     def infer(self, preds: dict[str, Any]) -> Tensor:

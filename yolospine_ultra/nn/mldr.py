@@ -22,6 +22,7 @@ from ultralytics.nn.modules import Conv, DWConv
 
 CONTEXT = 2.0  # sides of the wide region relative to the proposal's
 COUNT_SCALE = 4.0  # objects to a unit of the order's embedding: a lumbar image shows about eight
+POOL = 7  # bins a side of RoIAlign
 DROPOUT = 0.5  # of the region features and of their embedding, in training
 
 
@@ -36,7 +37,6 @@ class MLDR(nn.Module):
         hidden: width of a region's embedding.
         order: whether a region is told how many objects lie above and below it.
         class_boxes: whether every class has its own refined box; otherwise all classes share one.
-        pool: bins a side of RoIAlign.
     """
 
     def __init__(
@@ -48,16 +48,15 @@ class MLDR(nn.Module):
         hidden: int = 128,
         order: bool = True,
         class_boxes: bool = True,
-        pool: int = 7,
     ) -> None:
         super().__init__()
-        self.nc, self.pool = nc, pool
+        self.nc = nc
         self.lateral = nn.ModuleList(Conv(c + tower, dim, 1) for c in ch)
         self.smooth = DWConv(dim, dim, 3)
         self.region = nn.Sequential(Conv(2 * dim, dim, 1), DWConv(dim, dim, 3, 2), Conv(dim, dim, 1))
         self.dropout = nn.Dropout(DROPOUT)
         self.order = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, hidden)) if order else None
-        self.embed = nn.Linear(dim * ((pool + 1) // 2) ** 2, hidden)
+        self.embed = nn.Linear(dim * ((POOL + 1) // 2) ** 2, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, nc)
         self.delta = nn.Linear(hidden, 4 * nc if class_boxes else 4)
@@ -113,9 +112,7 @@ class MLDR(nn.Module):
         # The operator itself, aligned: on a GPU where algorithms shall be deterministic, as by the host's default,
         # torchvision's function compiles a version in Python, which takes a C compiler and a while for every shape
         crops = [
-            torch.ops.torchvision.roi_align(
-                source, torch.cat((column, b), 1), 1 / stride, self.pool, self.pool, 1, True
-            )
+            torch.ops.torchvision.roi_align(source, torch.cat((column, b), 1), 1 / stride, POOL, POOL, 1, True)
             for b in (boxes, _widen(boxes))
         ]
         x = self.region(torch.cat(crops, 1).to(merged.dtype))

@@ -71,7 +71,9 @@ def select_detections(
         groups = torch.zeros_like(labels) if agnostic else labels
         if suppression == "hard":
             # Candidates stand in score order already; sorting the indices restores it with ties in a fixed order.
-            keep = batched_nms(boxes, scores, groups, iou).sort().values
+            # torchvision keeps groups apart by moving their boxes, which must not be below zero for that.
+            above_zero = boxes - boxes.amin().clamp(max=0) if len(boxes) else boxes
+            keep = batched_nms(above_zero, scores, groups, iou).sort().values
         else:
             scores = _soft_scores(boxes, scores, groups, suppression, sigma, iou, conf)
             keep = scores.argsort(descending=True, stable=True)

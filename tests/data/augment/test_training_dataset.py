@@ -1,7 +1,6 @@
 """The training dataset: artefacts and extra samples through the host's loaders, and through the stock command."""
 
 import random
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -150,12 +149,6 @@ def test_one_channel_gets_the_brightness_that_the_host_gives_to_three(tmp_path):
 def test_values_that_mean_nothing(words, message):
     with pytest.raises(ValueError, match=message):
         check_arguments(get_cfg(DEFAULT_CFG, words))
-
-
-def test_checkpoints_of_older_versions_have_none_of_the_newer_arguments():
-    args = SimpleNamespace(suppression="hard", soft_sigma=0.5, backbone_lr=0.5)
-    check_arguments(args)
-    assert (args.mri_augment, args.class_centric, args.suppression) == (0.0, 0.0, "hard")
 
 
 @pytest.fixture(scope="module")
