@@ -15,7 +15,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -43,7 +43,9 @@ def _to_yolo(file: Path, out: Path, split: str, images: Path | None) -> list[Pro
     tables, names, problems = coco_to_yolo(read_coco(file))
     with new_folder(out) as folder:
         for name, rows in tables.items():
-            label = (folder / "labels" / split / name).with_suffix(".txt")
+            # the host finds labels by the last folder called images
+            inside = PurePosixPath(*[p for p in PurePosixPath(name).parent.parts if p != "images"], Path(name).name)
+            label = (folder / "labels" / split / inside).with_suffix(".txt")
             if label.exists():
                 problems.append(Problem(name, "same-stem", "another image has the same label file; left out"))
                 continue
@@ -51,7 +53,7 @@ def _to_yolo(file: Path, out: Path, split: str, images: Path | None) -> list[Pro
             label.write_text(label_text(rows), encoding="utf-8", newline="\n")
             if images is None:
                 continue
-            target = folder / "images" / split / name
+            target = folder / "images" / split / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             if (images / name).is_file():
                 shutil.copyfile(images / name, target)

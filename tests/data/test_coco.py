@@ -10,6 +10,7 @@ import pytest
 from conftest import REPO, run, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from yolospine_ultra.data.coco import (
     coco_to_yolo,
@@ -235,6 +236,48 @@ def test_predictions_of_both_kinds(tmp_path):
         read_coco(tmp_path / "predictions.json")
 
 
+def test_images_of_one_name_in_several_places_all_stay(tmp_path):
+    data = write_dataset(tmp_path / "set", images=2)
+    for part in ("a", "b"):
+        for kind in ("images", "labels"):
+            (tmp_path / "set" / kind / part).mkdir()
+            for f in (tmp_path / "set" / kind / "val").iterdir():
+                (tmp_path / "set" / kind / part / f.name).write_bytes(f.read_bytes())
+    (tmp_path / "set" / "list.txt").write_text("".join(f"./images/{p}/{k}.png\n" for p in "ab" for k in (0, 1)))
+    names = [f"{p}/{k}.png" for p in "ab" for k in (0, 1)]
+    for val in ("[images/a, images/b]", "list.txt"):
+        data.write_text(data.read_text().split("train:")[0] + f"train: images/train\nval: {val}\nnames: [a, b, c]\n")
+        coco, problems = yolo_to_coco(data, "val")
+        assert [i["file_name"] for i in coco["images"]] == names and not problems
+    (tmp_path / "predictions.json").write_text(
+        json.dumps(
+            [
+                {"image_id": i, "category_id": 1, "bbox": [0, 0, 4, 4], "score": 0.5, "file_name": f"{i}.png"}
+                for i in (0, 1)
+            ]
+        )
+    )
+    results, problems = predictions_to_coco(tmp_path / "predictions.json", coco)  # of which one nobody can say
+    assert (
+        not results
+        and [p.kind for p in problems] == ["image"] * 2
+        and "is the name of two images" in problems[0].detail
+    )
+
+
+def test_scans_are_named_and_turned_photographs_have_their_turned_size(tmp_path):
+    data = write_dataset(tmp_path / "set", images=1)
+    folder = tmp_path / "set" / "images" / "val"
+    (folder / "scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn
+    Image.new("RGB", (80, 40)).save(folder / "turned.jpg", exif=exif)
+    coco, problems = yolo_to_coco(data, "val")
+    (turned,) = [i for i in coco["images"] if i["file_name"] == "turned.jpg"]
+    assert (turned["width"], turned["height"]) == (40, 80) == cv2.imread(str(folder / "turned.jpg")).shape[1::-1]
+    assert ("scan.dcm", "scan") in {(p.file, p.kind) for p in problems}
+
+
 @pytest.fixture
 def script(monkeypatch, capsys, tmp_path):
     """Run the script's main in this process; returns its exit code and what it printed."""
@@ -266,6 +309,19 @@ def test_command_there_and_back(tmp_path, script):
     assert not problems and again == read_coco(tmp_path / "coco" / "val.json")
     code, _, err = script(*args)
     assert code == 2 and err.count("\n") == 1 and "exists" in err
+
+
+def test_a_folder_called_images_in_a_file_name(tmp_path, script):
+    coco = make_coco([("images/a.png", (20, 10), np.array([[4, 0.5, 0.5, 0.5, 0.5]]))], NAMES)
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((10, 20, 3), np.uint8))
+    code, _, err = script("to-yolo", "a.json", "--out", "back", "--images", tmp_path)
+    assert code == 0, err
+    again, problems = yolo_to_coco(
+        tmp_path / "back" / "dataset.yaml", "train"
+    )  # the host looks for labels in one place
+    assert len(again["annotations"]) == 1 and not problems
 
 
 @pytest.mark.slow

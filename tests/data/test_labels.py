@@ -55,6 +55,13 @@ def test_an_overhanging_box_is_clipped_and_named_and_rounding_is_neither(tmp_pat
     assert rows[1, 3] == 0.2000005
 
 
+def test_values_a_hair_outside_are_clipped_as_the_host_takes_them(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("0 0.5 0.5 1.0004 0.2\n0 1.0004 0.5 0.2 0.1\n0 0.5 0.5 1.1 0.2\n")
+    rows, problems = read_labels(file, 6)
+    assert kinds(problems) == [("overhang", 2), ("outside", 3)] and rows[0].tolist() == [0, 0.5, 0.5, 1.0, 0.2]
+
+
 def test_a_polygon_becomes_its_box(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("3 0.2 0.2 0.4 0.3 0.3 0.6\n")

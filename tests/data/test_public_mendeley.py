@@ -14,9 +14,11 @@ import yaml
 from conftest import REPO, run
 
 from yolospine_ultra.data.labels import read_label_folder
-from yolospine_ultra.data.public import prepare_mendeley
+from yolospine_ultra.data.public import prepare_mendeley, prepare_rsna, prepare_spider
 from yolospine_ultra.data.public.classes import DISORDERS, ORDERS, class_index, disc_level
 from yolospine_ultra.data.public.mendeley import PUBLISHED_IMAGES, PUBLISHED_LABELS, PUBLISHED_TOTAL
+from yolospine_ultra.data.public.report import Report
+from yolospine_ultra.data.public.staging import Box, staging
 
 SCRIPT = str(REPO / "scripts" / "prepare_dataset.py")
 
@@ -231,6 +233,40 @@ def test_command_refuses_in_one_sentence_and_leaves_nothing(tmp_path, monkeypatc
     err = capsys.readouterr().err
     assert end.value.code == 2 and said in err and err.startswith("error: ") and err.count("\n") == 1
     assert {f.name for f in tmp_path.iterdir()} == {"in", "empty"} and not list((tmp_path / "empty").iterdir())
+
+
+@pytest.mark.parametrize("prepare", [prepare_mendeley, prepare_rsna, prepare_spider])
+@pytest.mark.parametrize(("words", "said"), [({"shares": {"train": 0.5}}, "together 1"), ({"seed": -1}, "seed=-1")])
+def test_shares_are_refused_before_any_work(prepare, words, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        prepare(tmp_path / "nowhere", tmp_path / "out", **words)
+
+
+def stage_of(tmp_path, splits, **images):
+    """Report of a dataset of these names, a box each."""
+    report = Report("toy", "in", "out")
+    with staging(tmp_path / "out", DISORDERS, report) as stage:
+        for k, (name, box, split) in enumerate(images.values()):
+            image = np.random.default_rng(k).integers(0, 255, (96, 96), np.uint8)
+            stage.add(name, image, [Box(0, box)], f"p{k}", f"{name}.dcm", source_split=split)
+        stage.finish([splits[k % len(splits)] for k in range(len(stage.images))], splits, "toy")
+    return report
+
+
+def test_boxes_outside_are_named_and_names_that_become_one_stay_apart(tmp_path):
+    inside = (10, 10, 20, 20)
+    report = stage_of(
+        tmp_path, ("train", "test"), a=("患者一", inside, "train"), b=("患者二", (500, 500, 520, 520), "train"),
+        c=("x", (50, 50, 300, 60), "train"), d=("x", inside, "val"), e=("y", (0, 0, 96.01, 96), "val"),
+    )  # fmt: skip
+    assert [(p.file, p.kind) for p in report.problems] == [
+        ("患者二.dcm", "outside"), ("x.dcm", "overhang"), ("x.dcm", "same-name")
+    ]  # fmt: skip
+    assert sum(report.images.values()) == 4 and report.source_leaks == [
+        "image in train and val: two files are called x"
+    ]
+    content = yaml.safe_load((tmp_path / "out" / "dataset.yaml").read_text())
+    assert content["val"] == "images/test"  # not what is trained on
 
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):

@@ -31,11 +31,11 @@ def resolve_data(data: Any, root: str | Path | None = None) -> Any:
 
     Raises:
         FileNotFoundError: `root` is no folder.
-        ValueError: `root` is given without a YAML.
+        ValueError: `root` is given without a YAML, or with one whose splits lie elsewhere.
     """
     name = Path(str(data))
-    own = cfg_dir() / "datasets" / name.with_suffix(".yaml").name
-    if data and len(name.parts) == 1 and not name.exists() and own.is_file():
+    own = cfg_dir() / "datasets" / f"{name.stem}.yaml"
+    if data and name.name and len(name.parts) == 1 and not name.exists() and own.is_file():
         data = str(own)
     if not root:
         return data
@@ -46,6 +46,11 @@ def resolve_data(data: Any, root: str | Path | None = None) -> Any:
     if Path(str(data)).suffix not in {".yaml", ".yml"}:
         raise ValueError(f"data_root needs a dataset YAML in data, but data={data}.")
     content = YAML.load(check_file(data)) | {"path": str(Path(root).resolve())}
+    for split in ("train", "val", "test"):
+        places = content.get(split) or []
+        for place in map(Path, [places] if isinstance(places, str) else places):
+            if place.is_absolute() and not place.is_relative_to(content["path"]):
+                raise ValueError(f"{split}={place} in {data} is absolute, so that data_root={root} cannot move it.")
     content.pop("download", None)  # a folder that the user names is never filled by a download
     text = yaml.safe_dump(content, sort_keys=False)
     folder = USER_CONFIG_DIR / "yolospine"

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
-from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.data.utils import check_det_dataset, exif_size, img2label_paths
 
 from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import IMAGE_SUFFIXES, Problem, read_labels
+from yolospine_ultra.data.scans.view import suffix_kind
 
 
 def yolo_to_coco(data: str | Path, split: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -31,7 +33,7 @@ def yolo_to_coco(data: str | Path, split: str) -> tuple[dict[str, Any], list[Pro
 
     Returns:
         The COCO dictionary (boxes x, y, width, height in pixels), and what was left out of it: rows of `read_labels`,
-        images that cannot be read (`unreadable`).
+        images that cannot be read (`unreadable`), scans (`scan`).
 
     Raises:
         FileNotFoundError: the YAML, its images or the split are not there.
@@ -43,9 +45,12 @@ def yolo_to_coco(data: str | Path, split: str) -> tuple[dict[str, Any], list[Pro
     problems: list[Problem] = []
     entries = []
     for name, file in _images_of(content[split]):
+        if suffix_kind(file):
+            problems.append(Problem(name, "scan", "of no size before a plane of it is chosen; left out"))
+            continue
         try:
             with open_image(file) as image:
-                size = image.size
+                size = exif_size(image)  # as the host and OpenCV turn it
         except (OSError, ValueError) as error:
             problems.append(Problem(name, "unreadable", f"not an image ({error.__class__.__name__}); left out"))
             continue
@@ -62,18 +67,25 @@ def yolo_to_coco(data: str | Path, split: str) -> tuple[dict[str, Any], list[Pro
 
 
 def _images_of(places: str | list[str]) -> list[tuple[str, Path]]:
-    """Name (relative to its folder) and path of each image of a split, sorted by name."""
-    found: dict[str, Path] = {}
+    """Name and path of each image or scan of a split, sorted by name.
+
+    Names are relative to the folder, or where images of several places would have one name, to the folder of all.
+    """
+    found: list[tuple[str, Path]] = []
     for place in [places] if isinstance(places, str) else places:
         root = Path(place)
         if root.is_file():  # a list of images, relative ones beginning with ./
             lines = [line.strip() for line in root.read_text(encoding="utf-8").splitlines() if line.strip()]
             files = [root.parent / line if line.startswith("./") else Path(line) for line in lines]
-            found |= {file.name: file for file in files}
+            found += [(file.name, file) for file in files]
         else:
-            files = [f for f in root.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
-            found |= {file.relative_to(root).as_posix(): file for file in files}
-    return sorted(found.items())
+            files = [f for f in root.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES or suffix_kind(f)]
+            found += [(file.relative_to(root).as_posix(), file) for file in files if file.is_file()]
+    images = {file.resolve(): name for name, file in found}
+    if len(set(images.values())) < len(images):
+        shared = Path(os.path.commonpath([file.parent for file in images]))
+        images = {file: file.relative_to(shared).as_posix() for file in images}
+    return sorted((name, file) for file, name in images.items())
 
 
 def make_coco(entries: Sequence[tuple[str, tuple[int, int], np.ndarray]], names: Sequence[str]) -> dict[str, Any]:
@@ -153,13 +165,15 @@ def coco_to_yolo(
     """
     problems: list[Problem] = []
     chosen, names = _classes_of(coco, classes)
-    images = {}
+    images: dict[Any, Any] = {}
+    taken: set[str] = set()
     for k, entry in enumerate(coco["images"]):
-        problem = _image_problem(entry, k, images)
+        problem = _image_problem(entry, k, images, taken)
         if problem:
             problems.append(problem)
         else:
             images[entry["id"]] = entry
+            taken.add(entry["file_name"])
     rows: dict[Any, list[list[float]]] = {number: [] for number in images}
     for k, entry in enumerate(coco["annotations"]):
         row, problem = _row_of(entry, k, images, chosen)
@@ -202,7 +216,7 @@ def _numbers(values: Any, count: int) -> list[float] | None:
     return [float(v) for v in values] if all(abs(v) < 1e9 for v in values) else None  # NaN and infinity fail this
 
 
-def _image_problem(entry: Any, k: int, images: dict[Any, Any]) -> Problem | None:
+def _image_problem(entry: Any, k: int, images: dict[Any, Any], taken: set[str]) -> Problem | None:
     """What is wrong with an image's entry, or None."""
     place = f"image {_id(entry, k)}"
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, str)):
@@ -212,11 +226,11 @@ def _image_problem(entry: Any, k: int, images: dict[Any, Any]) -> Problem | None
     if not isinstance(name, str) or not name or size is None or min(size) < 1:
         return Problem(place, "image", "file_name, width and height expected; left out")
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or not path.name:
+    if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive or not path.name:
         return Problem(place, "path", f"file_name {name!r} leads out of the folder; left out")
     if entry["id"] in images:
         return Problem(place, "image", "the id is used twice; the second is left out")
-    if any(other["file_name"] == name for other in images.values()):
+    if name in taken:
         return Problem(place, "image", f"file_name {name!r} is used twice; the second is left out")
     return None
 
@@ -246,6 +260,7 @@ def _row_of(
     problem = None
     if over > 1e-3 * max(width, height):
         problem = Problem(place, "overhang", f"the box overhangs the image by {over:.1f} px; clipped")
+    if over > 0:
         x, y, w, h = max(x, 0), max(y, 0), min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
         if w <= 0 or h <= 0:
             return None, Problem(place, "outside", "the box lies outside the image; left out")
@@ -278,7 +293,7 @@ def predictions_to_coco(source: str | Path, coco: dict[str, Any]) -> tuple[list[
         FileNotFoundError, ValueError: `source` is neither, or no JSON list.
     """
     source = Path(source)
-    by_stem = {PurePosixPath(i["file_name"]).stem: i for i in coco["images"]}
+    by_stem = _unambiguous((PurePosixPath(i["file_name"]).stem, i) for i in coco["images"])
     categories = sorted(c["id"] for c in coco["categories"])
     results: list[dict[str, Any]] = []
     problems: list[Problem] = []
@@ -286,7 +301,7 @@ def predictions_to_coco(source: str | Path, coco: dict[str, Any]) -> tuple[list[
         for file in sorted(source.glob("*.txt")):
             image = by_stem.get(file.stem)
             if image is None:
-                problems.append(Problem(file.name, "image", "no image of this name in the dataset; left out"))
+                problems.append(Problem(file.name, "image", "the name of no image, or of two images; left out"))
                 continue
             rows, found = read_labels(file, len(categories), scores=True, name=file.name)
             problems += found
@@ -303,12 +318,20 @@ def predictions_to_coco(source: str | Path, coco: dict[str, Any]) -> tuple[list[
     # The host gives the stem, as a number where it is one.
     by_id = {int(stem) if stem.isdecimal() else stem: image for stem, image in by_stem.items()}
     by_id |= {image["id"]: image for image in coco["images"] if image["id"] not in by_id}
-    by_id |= {PurePosixPath(image["file_name"]).name: image for image in coco["images"]}
+    by_id |= _unambiguous((PurePosixPath(image["file_name"]).name, image) for image in coco["images"])
     for k, entry in enumerate(entries):
         result, problem = _result_of(entry, k, by_id, set(categories))
         results += [result] if result else []
         problems += [problem] if problem else []
     return results, problems
+
+
+def _unambiguous(images: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Names to images, None for a name that is that of several: the host writes no folders."""
+    found: dict[str, Any] = {}
+    for name, image in images:
+        found[name] = None if name in found else image
+    return found
 
 
 def _result_of(
@@ -318,11 +341,12 @@ def _result_of(
     place = f"prediction #{k}"
     if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
         return None, Problem(place, "format", "no image_id; left out")
-    name = entry.get("file_name")  # the host gives it too, and it is never ambiguous
+    name = entry.get("file_name")  # the host gives it too
     image = by_id.get(name) if isinstance(name, str) else None
     image = image or by_id.get(entry["image_id"])
     if image is None:
-        return None, Problem(place, "image", f"image {entry['image_id']!r} is not in the dataset; left out")
+        why = "is not in the dataset" if entry["image_id"] not in by_id else "is the name of two images"
+        return None, Problem(place, "image", f"image {entry['image_id']!r} {why}; left out")
     if not isinstance(entry.get("category_id"), (int, str)) or entry["category_id"] not in categories:
         return None, Problem(place, "class", f"category {entry.get('category_id')!r} is not in the dataset; left out")
     box, score = _numbers(entry.get("bbox"), 4), entry.get("score")

@@ -18,7 +18,7 @@ import numpy as np
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 _MAX_BYTES = 4 << 20  # some 80,000 rows; a larger file is no label file
-_OVERHANG = 1e-3  # labels of six decimals overhang by 1e-6; a visible overhang is worth a word
+OVERHANG = 1e-3  # labels of six decimals overhang by 1e-6; a visible overhang is worth a word
 _SMALLEST = 1e-6  # of the image; nothing that small is a finding, and it would vanish in a file
 _SAME = 1e-6  # two boxes closer than this in every value are one box
 
@@ -133,7 +133,8 @@ def _parse(words: list[str], classes: int, columns: int) -> tuple[list[float] | 
         return None, ("nan", f"'{shown}' has a value that is not finite; left out")
     if values[0] != int(values[0]) or not 0 <= values[0] < classes:
         return None, ("class", f"class {words[0]}, expected a whole number from 0 to {classes - 1}; left out")
-    if any(not 0 <= v <= 1 for v in values[1:]):
+    box = values[1:] if polygon else values[1:5]  # behind it a score
+    if any(not -OVERHANG <= v <= 1 + 2 * OVERHANG for v in box) or any(not 0 <= v <= 1 for v in values[len(box) + 1 :]):
         return None, ("outside", f"'{shown}' has a value outside 0..1; left out")
     if polygon:
         x1, y1, x2, y2 = min(values[1::2]), min(values[2::2]), max(values[1::2]), max(values[2::2])
@@ -153,7 +154,7 @@ def _clip(values: list[float]) -> tuple[list[float] | None, tuple[str, str] | No
     row = [c, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, *values[5:]]
     if min(row[3:5]) < _SMALLEST:
         return None, ("outside", f"the box touches the image only with its edge, at {x:g}, {y:g}; left out")
-    if over <= _OVERHANG:
+    if over <= OVERHANG:
         return row, None
     return row, ("overhang", f"the box overhangs the image by {over:.3f} of its side; clipped")
 

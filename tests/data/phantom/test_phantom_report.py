@@ -50,7 +50,7 @@ def box(image, patient, name, corners, meyerding=0):
 
 
 def test_hand_case(tmp_path):
-    """Two patients with one image each; SS and LDB overlap by 1/3 in the first and by 0.18, just enough, in neither."""
+    """Two patients with one image each; SS and LDB overlap by 1/3 in the first and by 1/19 in the second."""
     rows = [
         box("a.png", "0", "SS", (0, 0, 10, 10)),
         box("a.png", "0", "LDB", (5, 0, 15, 10)),

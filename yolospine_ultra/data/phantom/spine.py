@@ -105,7 +105,7 @@ class SpinePainter:
                 self.canvas.fill(ellipse(centre, tuple(radii), 0, rng.normal(0, 0.15, 3)), value, 1.6, alpha * strength)
 
     def _modic(self, rng: np.random.Generator) -> None:
-        """Fatty (bright) or sclerotic (dark) marrow along the end-plates of worn discs; bone spurs at their rims."""
+        """Fatty (bright) or sclerotic (dark) marrow along the end-plates of worn discs."""
         for disc in self.anatomy.discs:
             strength, kind, u, reach = rng.uniform(0.25, 0.8), rng.random(), rng.uniform(0.0, 0.5), rng.uniform(3, 9)
             if not disc.state.degenerated:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -34,6 +33,7 @@ from yolospine_ultra.data.labels import FolderLabels, Problem, printable, read_l
 from yolospine_ultra.data.public.classes import DISORDERS, ORDERS, class_index
 from yolospine_ultra.data.public.report import Comparison, Report, compare
 from yolospine_ultra.data.public.staging import SHARES, SPLITS, Box, Staging, require_images, staging
+from yolospine_ultra.data.splits import check_shares
 
 PUBLISHED_IMAGES = {"train": 726, "val": 207, "test": 105}
 PUBLISHED_LABELS = {
@@ -48,14 +48,6 @@ _T2 = re.compile(r"^\d+_(T[12])_\w+_SAG_\d+_(\d+)_(\d+)_(\d+)(?:_[A-Z])?$", re.I
 _T1 = re.compile(r"^(T[12])_(\d+)_S(\d+)$", re.IGNORECASE)
 _CLEAR, _APART = 0.15, 0.10  # distance of class shares at which an order is recognised, and how far the next must be
 _DECODED = {"L", "RGB", "RGBA", "P", "1", "LA"}  # modes of 8 bits and less
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The class order of a download and how it is known."""
-
-    name: str
-    note: str
 
 
 def prepare_mendeley(
@@ -90,6 +82,7 @@ def prepare_mendeley(
         raise ValueError(f"split={split}: choose patient or published")
     if class_order != "auto" and class_order not in ORDERS:
         raise ValueError(f"class_order={class_order}: choose auto, {', '.join(ORDERS)}")
+    check_shares(shares or SHARES, seed)
     source = Path(source)
     report = Report("Mendeley 9j9hmy8kbn", str(source), str(out), reference="README and training logs of the paper")
     with staging(out, DISORDERS, report) as stage:
@@ -104,7 +97,7 @@ def prepare_mendeley(
         _compare(stage)
         given = [i.source_split for i in stage.images]
         if "all" not in folders:
-            report.source_leaks = stage.leaks(given)
+            report.source_leaks += stage.leaks(given)
         chosen = given if split == "published" else stage.split_by_patient(shares or SHARES, seed)
         names = SPLITS if split == "published" else tuple(shares or SHARES)
         head = "Mendeley Data 9j9hmy8kbn (doi 10.17632/9j9hmy8kbn.1, CC BY 4.0), converted; see report.json."

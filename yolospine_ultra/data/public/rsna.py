@@ -35,6 +35,7 @@ from yolospine_ultra.data.public.planes import square_pixels
 from yolospine_ultra.data.public.report import Comparison, Report, compare
 from yolospine_ultra.data.public.staging import SHARES, Box, Staging, require_images, staging
 from yolospine_ultra.data.public.tables import read_table, whole_number
+from yolospine_ultra.data.splits import check_shares
 
 if TYPE_CHECKING:
     from yolospine_ultra.data.scans import Scan
@@ -63,7 +64,7 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Plane:
-    """The chosen plane: grey picture, and a function from stored pixels of an instance to pixels of the picture."""
+    """The chosen plane: grey picture, and where the points of its instance lie in it."""
 
     image: np.ndarray
     mm_per_px: float | None
@@ -156,6 +157,7 @@ def prepare_rsna(
         raise ValueError(f"split={split}, stenosis={stenosis}: choose patient or external; {', '.join(_FROM)}")
     if images is not None and images < 1:
         raise ValueError(f"images={images}: need at least 1")
+    check_shares(shares or SHARES, seed)
     source = Path(source)
     report = Report("RSNA 2024 lumbar spine", str(source), str(out), reference="README of the paper; Kaggle")
     with staging(out, DISORDERS, report) as stage:

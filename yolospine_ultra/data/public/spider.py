@@ -46,6 +46,7 @@ from yolospine_ultra.data.public.planes import mask_box, square_pixels
 from yolospine_ultra.data.public.report import Comparison, Report, compare
 from yolospine_ultra.data.public.staging import SHARES, Box, Staging, require_images, staging
 from yolospine_ultra.data.public.tables import read_table, whole_number
+from yolospine_ultra.data.splits import check_shares
 
 SEQUENCES = ("t1", "t2", "t2_SPACE")
 PUBLISHED = {"series": 447, "patients": 218}
@@ -136,6 +137,7 @@ def prepare_spider(
         raise ValueError(f"sequences={', '.join(sequences)}: choose from {', '.join(SEQUENCES)}")
     if classes not in ("disorders", "pfirrmann") or split not in ("patient", "published"):
         raise ValueError(f"classes={classes}, split={split}: choose disorders or pfirrmann, patient or published")
+    check_shares(shares or SHARES, seed)
     source = Path(source)
     report = Report("SPIDER", str(source), str(out), reference="van der Graaf et al. 2024 and its overview.csv")
     names = DISORDERS if classes == "disorders" else PFIRRMANN
@@ -155,7 +157,7 @@ def prepare_spider(
             why = "not in overview.csv; taken as one for training"
             report.problems += [Problem(name, "missing-row", why) for name in unlisted]
         if any(i.source_split for i in stage.images):
-            report.source_leaks = stage.leaks(given)
+            report.source_leaks += stage.leaks(given)
         chosen = given if split == "published" else stage.split_by_patient(shares or SHARES, seed)
         split_names = ("train", "val") if split == "published" else tuple(shares or SHARES)
         head = (

@@ -8,12 +8,13 @@ written one by one, so that a dataset larger than memory can be converted; the s
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ import yaml
 
 from yolospine_ultra.data.coco import label_text
 from yolospine_ultra.data.folders import new_folder
-from yolospine_ultra.data.labels import Problem, printable
+from yolospine_ultra.data.labels import OVERHANG, Problem, printable
 from yolospine_ultra.data.public.report import Report
-from yolospine_ultra.data.splits import find_leaks, image_hash, link_groups, similar_pairs, split_groups
+from yolospine_ultra.data.splits import Leak, find_leaks, image_hash, link_groups, similar_pairs, split_groups
 
 SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}  # the paper's 726, 207 and 105 of 1,038 images
 SPLITS = tuple(SHARES)
@@ -75,7 +76,7 @@ class Staging:
         self.names = tuple(names)
         self.report = report
         self.images: list[_Image] = []
-        self._stems: set[str] = set()
+        self._taken: dict[str, tuple[str, str]] = {}  # stem in lower case: name and split of the source
         (folder / "images" / _UNSPLIT).mkdir(parents=True)
 
     def add(
@@ -94,10 +95,11 @@ class Staging:
         """Write an image and remember its labels.
 
         Args:
-            name: stem of the files; characters other than letters, digits, `_`, `-` and `.` become `_`. A name that is
-                taken is a problem of the report, and the image is left out.
+            name: stem of the files; characters other than letters, digits, `_`, `-` and `.` become `_`, and where two
+                names become one, the second gets a hash of its own. A name that is taken is a problem of the report,
+                and the image is left out.
             image: uint8 grey (H, W) or colour (H, W, 3, BGR).
-            boxes: its labels; what lies outside the image is clipped away.
+            boxes: its labels; what lies outside the image is clipped away, and named.
             patient: whom it shows; images of one patient stay in one split.
             source: the file it came from, as the user knows it.
             original: PNG or JPEG file with exactly these pixels, copied instead of writing the image anew.
@@ -107,10 +109,17 @@ class Staging:
             source_split: split that the source has it in.
         """
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name.strip()).lstrip(".") or "image"
-        if stem.lower() in self._stems:
+        taken = self._taken.get(stem.lower())  # some file systems do not tell cases apart
+        if taken and taken[0] != name:
+            stem = f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+            taken = self._taken.get(stem.lower())
+        if taken:
             self.report.problems.append(Problem(source, "same-name", f"another image is already {stem}; left out"))
+            if taken[1] != source_split:
+                leak = Leak("image", tuple(sorted((taken[1], source_split))), f"two files are called {name}")
+                self.report.source_leaks.append(str(leak))
             return
-        self._stems.add(stem.lower())  # some file systems do not tell cases apart
+        self._taken[stem.lower()] = name, source_split
         suffix = original.suffix.lower() if original else ".png"
         target = self.folder / "images" / _UNSPLIT / f"{stem}{suffix}"
         if original:
@@ -121,10 +130,23 @@ class Staging:
                 raise OSError(f"{source} cannot be encoded as PNG")
             target.write_bytes(png.tobytes())
         height, width = image.shape[:2]
-        kept = tuple(b for b in (_clip(box, width, height) for box in boxes) if b)
+        kept = tuple(b for b in (self._clip(box, width, height, source) for box in boxes) if b)
         who, place = printable(patient), printable(source)
         fields = (target.name, width, height, who, series, sequence, spacing_mm, place, source_split, kept)
         self.images.append(_Image(*fields, image_hash(image)))
+
+    def _clip(self, box: Box, width: int, height: int, source: str) -> Box | None:
+        """The part of a box inside the image, None where there is none."""
+        x1, y1, x2, y2 = box.xyxy
+        over = max(-x1 / width, -y1 / height, x2 / width - 1, y2 / height - 1)
+        x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+        what = f"the {self.names[box.class_id]} box {', '.join(f'{v:g}' for v in box.xyxy)}"
+        if not (x2 > x1 and y2 > y1):
+            self.report.problems.append(Problem(source, "outside", f"{what} has nothing inside the image; left out"))
+            return None
+        if over > OVERHANG:
+            self.report.problems.append(Problem(source, "overhang", f"{what} overhangs the image; clipped"))
+        return replace(box, xyxy=(x1, y1, x2, y2))
 
     def finish(
         self, splits: Sequence[str], split_names: Sequence[str], head: str, declared: Mapping[str, Any] | None = None
@@ -173,11 +195,11 @@ class Staging:
                     boxes.writerow([*same, box.level, self.names[box.class_id], *place, *extra])
 
     def _write_yaml(self, split_names: Sequence[str], head: str, declared: Mapping[str, Any]) -> None:
-        """`dataset.yaml`; without a `path`, the host takes the YAML's own folder."""
+        """`dataset.yaml`; without a `path`, the host takes the YAML's own folder. The host needs `train` and `val`."""
         places = {s: f"images/{s}" for s in split_names}
         content = {
             "train": places.get("train", "images/train"),
-            "val": places.get("val", f"images/{split_names[0]}"),
+            "val": places.get("val") or places.get("test") or f"images/{split_names[0]}",
             **({"test": places["test"]} if "test" in places else {}),
             "names": dict(enumerate(self.names)),
             **declared,
@@ -250,13 +272,6 @@ def require_images(stage: Staging) -> None:
         problems = stage.report.problems
         why = f" {len(problems)} problems, the first: {problems[0]}." if problems else ""
         raise ValueError(f"{stage.report.source} gave no image that can be used.{why}")
-
-
-def _clip(box: Box, width: int, height: int) -> Box | None:
-    """The part of a box inside the image, None where there is none."""
-    x1, y1, x2, y2 = box.xyxy
-    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
-    return Box(box.class_id, (x1, y1, x2, y2), box.level, box.grades) if x2 > x1 and y2 > y1 else None
 
 
 def _row(box: Box, image: _Image) -> list[float]:

@@ -28,6 +28,7 @@ _UPRIGHT = {
     CORONAL: np.array([[0.0, 1, 0], [0, 0, -1], [1, 0, 0]]),
     AXIAL: np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]]),
 }
+LEAST_GAP = 0.01  # mm; planes that are closer lie at one place
 UNEVEN = 0.1  # slice distances may differ by this share before a stack cannot be cut in another direction
 
 
@@ -77,7 +78,7 @@ class Scan:
         read: gives plane i as float32 (H, W), after rescale slope and photometric interpretation. Raises `ScanError`.
         files: of each plane the file that holds it (S,).
         frames: of each plane its number in that file, from 0 (S,).
-        spacing_mm: distances of (slices, rows, columns) in mm, or None where unknown; 0 for the slices of one plane.
+        spacing_mm: distances of (slices, rows, columns) in mm, or None where unknown; 0 where only the first is.
         windows: of each plane (centre, width) in units of the pixels, or None (S,).
         geometry: place in the patient, or None where unknown.
     """
@@ -229,10 +230,12 @@ def _cut_across(scan: Scan, order: tuple[int, ...], mirrored: list[bool]) -> Sca
     """New planes across the stored ones, from all pixels."""
     g = scan.geometry
     gaps = np.diff(g.positions)
-    if scan.spacing_mm is None or (len(gaps) and np.ptp(gaps) > UNEVEN * abs(gaps.mean())):
+    if scan.spacing_mm is None or (
+        len(gaps) and (np.ptp(gaps) > UNEVEN * abs(gaps.mean()) or abs(gaps.mean()) < LEAST_GAP)
+    ):
         raise ScanError(
-            f"{scan.path}: its {scan.plane} slices are unevenly spaced; expected sagittal ones, or even ones to cut "
-            "across."
+            f"{scan.path}: its {scan.plane} slices are unevenly spaced or lie at one place; expected sagittal ones, or "
+            "even ones to cut across."
         )
     across = (g.origins[-1] - g.origins[0]) / max(len(gaps), 1) if len(gaps) else g.normal * scan.spacing_mm[0]
     steps = [across, g.down * scan.spacing_mm[1], g.right * scan.spacing_mm[2]]

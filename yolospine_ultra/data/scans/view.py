@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ultralytics.utils import LOGGER
 
 from yolospine_ultra.data.scans.deep import is_deep, open_deep
 from yolospine_ultra.data.scans.dicom import open_dicom, open_series
@@ -151,7 +152,11 @@ def view_of(scan: Scan) -> View:
     else:
         scan = upright(scan)
     index = mid_sagittal(scan) if scan.shape[0] > 1 else 0
-    image = to_uint8(scan.read(index), scan.windows[index] if scan.windows else None)
+    plane, window = scan.read(index), scan.windows[index] if scan.windows else None
+    image = to_uint8(plane, window)
+    if window and not np.ptp(image) and np.ptp(plane):
+        LOGGER.warning(f"{scan.path}: its window {window} shows none of its grey values; their percentiles are taken.")
+        image = to_uint8(plane)
     spacing = scan.spacing_mm and scan.spacing_mm[1:]
     image, spacing = _square(scan, image, spacing)
     corner = axes = None
