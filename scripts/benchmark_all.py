@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
+from ultralytics.cfg import smart_value
 
 from yolospine_ultra.benchmark.dataset import PATIENT
 from yolospine_ultra.benchmark.runner import Options, run_sweep
@@ -34,7 +34,7 @@ def _setting(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r}, expected KEY=VALUE such as lr0=0.002")
-    return key, yaml.safe_load(value)
+    return key, smart_value(value)  # as `yolo` reads its words: 1e-3 is a number
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,8 +18,17 @@ import torch
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER
 
+from yolospine_ultra.benchmark.environment import devices
 from yolospine_ultra.benchmark.families.torch_family import one_device
-from yolospine_ultra.benchmark.growth import Series, draw_growth, grow_batch, grow_proposals, grow_side, grow_tokens
+from yolospine_ultra.benchmark.growth import (
+    Series,
+    check_proposals,
+    draw_growth,
+    grow_batch,
+    grow_proposals,
+    grow_side,
+    grow_tokens,
+)
 from yolospine_ultra.data.atomic import AtomicPath
 
 SIDES = (256, 384, 512, 640, 768, 1024)
@@ -61,7 +70,9 @@ def main() -> int:
 
 def measure(names: list[str], imgsz: int, rounds: int, device: str) -> list[Series]:
     """Every series of the models."""
+    devices(device)  # refuses one that is not there
     models = {n: YOLO(f"{n}.yaml").model.fuse(verbose=False).eval().to(one_device(device)) for n in names}
+    check_proposals(models[names[0]])  # before the series of the others are measured
     return [
         *grow_side(models, SIDES, rounds, device),
         *grow_batch(models, BATCHES, imgsz, rounds, device),

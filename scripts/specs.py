@@ -49,14 +49,24 @@ def main() -> int:
     args = parser.parse_args()
     try:
         _check(args)
-        entries = select(args.models)
+        entries, channels = select(args.models), 3
         if args.sweep:
             sweep = read_sweep(args.sweep)
-            entries, args.imgsz, args.nc = list(sweep.models.values()), sweep.budget["imgsz"], len(sweep.names)
+            entries, channels = list(sweep.models.values()), sweep.channels
+            args.imgsz, args.nc = sweep.budget["imgsz"], len(sweep.names)
         rounds = args.rounds if args.latency else 0
         with _log_beside_the_table():
             content = measure(
-                entries, args.imgsz, args.nc, rounds, args.images, args.batch, args.device, args.threads, _complain
+                entries,
+                args.imgsz,
+                args.nc,
+                rounds,
+                args.images,
+                args.batch,
+                args.device,
+                args.threads,
+                _complain,
+                channels,
             )
     except (ValueError, OSError) as error:
         _complain(f"error: {error}")

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import write_dataset
+from ultralytics.data.utils import img2label_paths
 
 from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view, read_data, read_truth
 from yolospine_ultra.evaluate.findings import read_dataset
@@ -80,12 +82,55 @@ def test_a_patient_in_both_splits_is_refused(named):
     [
         ("image,patient,fold\np0_0.png,A,x\n", "expected a whole number"),
         ("image,patient,fold\np0_0.png,A,0\np0_0.png,B,0\n", "two patients or folds"),
+        ("image,patient,fold\nother.png,A,0\n", "lists none of the images, such as train/p0_0.png"),
     ],
 )
 def test_bad_annotations(named, text, message):
     (named.parent / "annotations.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_data(str(named), folds=3)
+
+
+@pytest.mark.parametrize("form", ["images/{}/{}.png", "{}/{}.png", "{1}"])
+def test_annotations_by_path_or_stem(named, form):
+    rows = [(s, f.stem) for s in ("train", "val") for f in sorted((named.parent / "images" / s).glob("*.png"))]
+    lines = [f"{form.format(*row)},P{i // 3}" for i, row in enumerate(rows)]
+    (named.parent / "annotations.csv").write_text("\n".join(["image,patient", *lines]) + "\n")
+    with pytest.raises(ValueError, match="1 patients have images in train and in val, such as 'P2'"):
+        read_data(str(named))
+
+
+def test_images_of_one_name_are_told_apart(named):
+    for split in ("train", "val"):
+        for kind, end in (("images", "png"), ("labels", "txt")):
+            (sorted((named.parent / kind / split).glob(f"*.{end}"))[0]).rename(named.parent / kind / split / f"x.{end}")
+    file = named.parent / "annotations.csv"
+    file.write_text("image,patient\ntrain/x.png,A\nval/x.png,B\n")
+    who = {x.name: x.patient for x in read_data(str(named), patient="(.*)").images}
+    assert (who["train/x.png"], who["val/x.png"]) == ("A", "B")
+    file.write_text("image,patient\nx.png,A\n")
+    with pytest.raises(ValueError, match=r"x\.png may be train/x\.png and val/x\.png"):
+        read_data(str(named))
+
+
+def test_labels_where_every_split_has_a_folder_of_images(named, tmp_path):
+    """As Roboflow writes datasets: train/images, valid/images."""
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (named.parent / split).mkdir(exist_ok=True)
+            (named.parent / kind / split).rename(named.parent / split / kind)
+    text = named.read_text().replace("images/train", "train/images").replace("images/val", "val/images")
+    named.write_text(text)
+    data = read_data(str(named))
+    assert all(len(x) for x in read_truth(data, tmp_path / "truth"))
+    cell = make_view(data, None, tmp_path / "view")
+    assert all(Path(f).is_file() for f in img2label_paths([str(f) for f in (*cell.train, *cell.val)]))
+
+
+def test_no_class_is_called_as_the_mean(named):
+    named.write_text(named.read_text().replace("class1", "all"))
+    with pytest.raises(ValueError, match="a class called 'all'"):
+        read_data(str(named))
 
 
 def test_folds_that_cannot_be_made(named):

@@ -1,6 +1,8 @@
 """How time grows: exponents by hand, and every series of small networks."""
 
 import math
+import runpy
+import sys
 
 import pytest
 from conftest import REPO, run
@@ -41,6 +43,17 @@ def test_every_series_has_its_sizes(model):
 def test_a_model_of_one_stage_has_no_proposals():
     with pytest.raises(ValueError, match="Detect; expected SpineDetect"):
         growth.grow_proposals(YOLO("yolov8n.yaml").model, (10,), 64, 1, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [(["--models", "yolov8n"], "expected SpineDetect"), (["--device", "98"], "device=98 is not usable")],
+)
+def test_command_refuses_before_it_measures(args, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(growth, "grow_side", None)
+    script = runpy.run_path(str(REPO / "scripts/growth.py"))
+    monkeypatch.setattr(sys, "argv", ["growth.py", *args, "--out", str(tmp_path / "x")])
+    assert script["main"]() == 2 and said in capsys.readouterr().err
 
 
 def test_command_refuses_an_unknown_model(tmp_path):

@@ -55,6 +55,30 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
+def test_the_page_says_how_trainings_began_and_whether_seeds_are_the_same(tmp_path):
+    initial = {"sweep": "../a", "dataset": "phantom", "fingerprint": "", "epochs": 30, "imgsz": 256}
+    sweep = write_small_sweep(tmp_path / "sweep", make_sweep(initial=initial))
+    write_report(sweep)
+    text = (sweep / "report" / "report.html").read_text()
+    assert "64 px from weights of 30 epochs at 256 px on phantom" in text and "from scratch" not in text
+    assert "the same data and schedule and seeds for all" in text
+    next((sweep / "cells").glob("yolov8n_seed1")).rename(tmp_path / "gone")
+    write_report(sweep)
+    text = (sweep / "report" / "report.html").read_text()
+    assert "the same data and schedule for all" in text
+
+
+def test_panels_of_images_of_one_name(tmp_path):
+    """The picture of the patient that is meant; none where nobody can say."""
+    sweep = write_small_sweep(tmp_path / "sweep")
+    results = read_results(sweep)
+    write_images(tmp_path / "images" / "a")
+    write_images(tmp_path / "images" / "b")
+    problems = []
+    assert panels.make_panels(results, assign_roles(results), tmp_path / "images", problems) == []
+    assert problems and all("several such files" in p for p in problems)
+
+
 def test_files(made):
     sweep, written, _ = made
     names = {f.relative_to(sweep / "report").as_posix() for f in written.files}

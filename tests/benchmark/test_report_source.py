@@ -98,7 +98,8 @@ def test_costs_of_another_input_are_left_out(folder):
     file = folder / "specs.json"
     file.write_text(file.read_text().replace('"imgsz": 64', '"imgsz": 384'))
     results = read_results(folder)
-    assert results.specs == {} and "384 px and 3 classes, the sweep of 64 and 3" in results.problems[0]
+    assert results.specs == {}
+    assert "is of 384 px, 3 classes and 3 channels, the sweep of 64 px, 3 classes and 3" in results.problems[0]
 
 
 def test_parts(folder):
@@ -144,6 +145,17 @@ def test_headline_follows_the_interval(folder, interval, expected):
     file.write_text(file.read_text().replace("0.07,-0.01,0.15", interval))
     results = read_results(folder)
     assert expected in statements.headline(results, assign_roles(results))
+
+
+def test_a_difference_without_an_interval_is_no_damage(folder):
+    """As of a sweep with one patient."""
+    file = folder / "comparisons.csv"
+    file.write_text(file.read_text().replace("0.07,-0.01,0.15", "0.07,,"))
+    results = read_results(folder)
+    roles = assign_roles(results)
+    assert results.problems == () and results.comparison("yolo11n", "yolospine-n").diff == -0.07
+    assert "+7.0 points, without an interval" in statements.headline(results, roles)
+    assert "yolo11n" not in " ".join(s for s in statements.supported(results, roles) if "beats" in s)
 
 
 def test_without_comparisons_nothing_is_claimed(folder):

@@ -159,7 +159,7 @@ def test_short_runs_are_listed_with_their_budget(small, tmp_path):
     short = make_sweep(("yolov8n",), budget=make_sweep().budget | {"epochs": 1})
     other = read_results(write_small_sweep(tmp_path / "short", short))
     table = cost_tables.short_runs(small[0], [other])
-    assert rows_of(markdown(table))[2][:5] == ["yolov8n", "1", "64", "2", "3.16"]
+    assert rows_of(markdown(table))[2][:6] == ["yolov8n", "toy", "1", "64", "2", "3.16"]
     assert "take part in no ranking" in table.notes[0]
     assert "**" not in markdown(table)
 

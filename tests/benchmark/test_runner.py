@@ -137,6 +137,37 @@ def test_trainings_begin_with_the_weights_of_another_sweep(data, tmp_path, toy_i
         run_sweep(options(data, second, seeds=[3], models=["toy:STRICT"], resume=True))
 
 
+def test_the_sweep_that_trainings_begin_from_may_move(data, tmp_path, toy_is_importable):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run_sweep(options(data, first, seeds=[2, 3], models=["toy:GOOD"])) == 0
+    assert run_sweep(options(data, second, seeds=[2], models=["toy:GOOD"], init=first)) == 0
+    first.rename(tmp_path / "moved")
+    assert run_sweep(options(data, second, seeds=[3], models=["toy:GOOD"], init=tmp_path / "moved", resume=True)) == 0
+    assert read_sweep(second).initial["sweep"] == "../moved"
+
+
+def test_a_training_serves_rows_that_are_added_in_another_order(data, tmp_path, toy_is_importable, monkeypatch):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    out = tmp_path / "sweep"
+    assert run_sweep(options(data, out, seeds=[2], models=["toy:GOOD"])) == 0
+    assert run_sweep(options(data, out, seeds=[2], models=["toy:STRICT", "toy:GOOD"], resume=True)) == 0
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    assert {r.cell for r in read_records(out)} == {"good_seed2", "good-strict_seed2"}
+
+
+def test_packages_of_a_family_do_not_mix(tmp_path):
+    from yolospine_ultra.benchmark.cell import check_packages
+    from yolospine_ultra.benchmark.records import write_record
+
+    known = {"dataset": "d", "scale": "", "seed": 0, "fold": None, "error": "", "classes": {}, "confusion": []}
+    environment = {"family_packages": {"timm": "1.0"}}
+    write_record(tmp_path, Record("a_seed0", model="a", family="toy", status=DONE, environment=environment, **known))
+    check_packages(tmp_path, "toy", {"timm": "1.0"})
+    check_packages(tmp_path, "other", {"timm": "2.0"})
+    with pytest.raises(ValueError, match=r"a_seed0 was made with .*1\.0.* here are .*2\.0"):
+        check_packages(tmp_path, "toy", {"timm": "2.0"})
+
+
 def test_a_family_that_cannot_begin_with_weights_says_so(data, tmp_path, in_process):
     assert run_sweep(options(data, tmp_path / "first", seeds=[0])) == 0
     with pytest.raises(ValueError, match="alone: of a family that trains from scratch only"):
@@ -162,6 +193,8 @@ def test_another_source_is_another_environment(data, tmp_path, in_process, monke
         ({"seeds": []}, "expected at least one whole number"),
         ({"conf": 2}, "conf=2"),
         ({"recipe": {"lr": 1}}, "'lr' is no training argument"),
+        ({"recipe": {"lr0": "fast"}}, "--set: .*lr0"),
+        ({"recipe": {"patience": 10}}, "'patience' is not for --set"),
         ({"device": "gpu"}, "device=gpu is unknown"),
         ({"device": "98,99"}, "this machine has"),
         ({"models": ["toy:ABSENT"]}, "no model is left"),

@@ -18,7 +18,7 @@ from yolospine_ultra.benchmark.family import ModelEntry
 from yolospine_ultra.benchmark.report.formats import FORMATS, markdown
 from yolospine_ultra.benchmark.report.source import read_results
 from yolospine_ultra.benchmark.report.spec_table import spec_table
-from yolospine_ultra.benchmark.zoo import select
+from yolospine_ultra.benchmark.zoo import rows, select
 from yolospine_ultra.engine.model import PluginDetectionModel
 
 
@@ -67,6 +67,14 @@ def test_true_costs(model, parameters, fused, gflops, fused_gflops):
 def test_ours_has_all_of_stage_two():
     spec = specs.cost_of(PluginDetectionModel("yolospine-n.yaml", nc=6, verbose=False), 128)
     assert spec.regions == 150  # 75 proposals, each in a narrow and a wide region
+
+
+def test_grey_images_have_a_thinner_first_layer():
+    entry = [rows()["yolov8n"]]
+    colour, grey = (specs.measure(entry, 64, 3, channels=c) for c in (3, 1))
+    assert (colour["channels"], grey["channels"]) == (3, 1)
+    first = 2 * 3 * 3 * 16 * 32 * 32  # MACs of the first convolution with two channels less
+    assert colour["models"]["yolov8n"]["flops"] - grey["models"]["yolov8n"]["flops"] == 2 * first
 
 
 def test_a_row_whose_packages_are_missing_is_skipped(monkeypatch):

@@ -34,8 +34,17 @@ def test_select_takes_names_patterns_files_and_objects(tmp_path):
     file = tmp_path / "my_net.yaml"
     file.write_text("nc: 1\n")
     (mine,) = select([str(file)])
-    assert (mine.name, mine.family, mine.build) == ("my-net", "ultralytics", {"yaml": str(file)})
+    assert (mine.name, mine.family, mine.build["yaml"]) == ("my-net", "ultralytics", str(file))
     assert select(["toy:GOOD"]) == [toy.GOOD] and family_of(toy.GOOD) is toy.FAMILY
+
+
+def test_a_model_file_of_another_content_is_another_model(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("nc: 1\n")
+    (before,) = select([str(file)])
+    assert select([str(file)]) == [before]
+    file.write_text("nc: 2\n")
+    assert select([str(file)]) != [before]
 
 
 @pytest.mark.parametrize(

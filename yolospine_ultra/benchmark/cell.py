@@ -28,7 +28,7 @@ import torch
 from yolospine_ultra.benchmark import timing
 from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view
 from yolospine_ultra.benchmark.environment import commit, environment, versions
-from yolospine_ultra.benchmark.family import Budget, CellData, Detector, Family, ModelEntry
+from yolospine_ultra.benchmark.family import MAX_FINDINGS, Budget, CellData, Detector, Family, ModelEntry
 from yolospine_ultra.benchmark.measure import measure_cell
 from yolospine_ultra.benchmark.plan import Job, share_trainings
 from yolospine_ultra.benchmark.records import (
@@ -38,6 +38,7 @@ from yolospine_ultra.benchmark.records import (
     Sweep,
     cell_name,
     is_done,
+    read_records,
     read_sweep,
     read_truth,
     write_json,
@@ -48,7 +49,6 @@ from yolospine_ultra.benchmark.zoo import family_of
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 OTHER_ENVIRONMENT = 3  # exit status: the cell does not belong into this sweep
-MOST = 300  # findings an image
 _LOGGERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync")
 
 
@@ -102,16 +102,35 @@ def initial_weights(folder: Path, sweep: Sweep, job: Job) -> Path:
     Raises:
         FileNotFoundError: that training has not ended, or its weights are gone.
     """
-    there, own = Path(os.path.normpath(folder / sweep.initial["sweep"])), sweep.models[job.models[0]]
-    # rows share a training, whose folder has the name of any of them
-    same = [m for m, e in read_sweep(there).models.items() if len(share_trainings([own, e])) == 1]
-    for model in same:
-        training = read_training(there / "work" / cell_name(model, job.seed, None))
-        if training is not None:
-            return training.weights
-    raise FileNotFoundError(
-        f"{there} has no weights of {own.name} with seed {job.seed} to begin with; train it in that sweep first."
-    )
+    there = Path(os.path.normpath(folder / sweep.initial["sweep"]))
+    own = sweep.models[job.models[0]]
+    training = finished_training(there, own, job.seed, None)
+    if training is None:
+        raise FileNotFoundError(
+            f"{there} has no weights of {own.name} with seed {job.seed} to begin with; train it in that sweep first."
+        )
+    return training.weights
+
+
+def finished_training(folder: Path, own: ModelEntry, seed: int, fold: int | None) -> Training | None:
+    """What a training of a sweep has left: rows share one, whose folder has the name of any of them."""
+    same = [m for m, e in read_sweep(folder).models.items() if len(share_trainings([own, e])) == 1]
+    found = (read_training(folder / "work" / cell_name(m, seed, fold)) for m in same)
+    return next((t for t in found if t is not None), None)
+
+
+def check_packages(folder: Path, family: str, packages: dict[str, str]) -> None:
+    """Refuse a family's packages of other versions than those that its cells were made with.
+
+    Raises:
+        ValueError: names the first that differs.
+    """
+    for record in read_records(folder):
+        before = record.environment.get("family_packages", {})
+        if record.status == DONE and record.family == family and before != packages:
+            raise ValueError(
+                f"{record.cell} was made with {before}, here are {packages}; begin another sweep with another --out."
+            )
 
 
 def run_job(folder: Path, job: Job) -> bool:
@@ -135,12 +154,14 @@ def run_job(folder: Path, job: Job) -> bool:
     family = family_of(entries[0])
     modules = packages_distributions()
     packages = tuple(d for p in family.packages for d in modules.get(p, (p,)))
+    installed = versions(packages)
+    check_packages(folder, entries[0].family, installed)
     known = {
         "dataset": sweep.dataset,
         "seed": job.seed,
         "fold": job.fold,
         "started": started,
-        "environment": {**here, "family_packages": versions(packages)},
+        "environment": {**here, "family_packages": installed},
         "commit": commit(),
         # as anybody can give it: no interpreter's or folder's place on this machine
         "command": shlex.join(["python", "-m", "yolospine_ultra.benchmark.cell", os.path.relpath(folder), job.name]),
@@ -151,7 +172,9 @@ def run_job(folder: Path, job: Job) -> bool:
         if sweep.initial:
             budget = dataclasses.replace(budget, init=initial_weights(folder, sweep, job))
         cell = make_view(data, job.fold, work / "view")
-        training = read_training(work) or _train(entries[0], family, cell, budget, work)
+        training = finished_training(folder, entries[0], job.seed, job.fold) or _train(
+            entries[0], family, cell, budget, work
+        )
     except Exception as error:  # whatever a library raises belongs into the record, and the sweep goes on
         for entry in left:
             _fail(folder, entry, known, error)
@@ -260,8 +283,10 @@ def detect(detector: Detector, images: Sequence[Path]) -> list[ImageFindings]:
     if [x.name for x in found] != [f.name for f in images]:
         raise ValueError("the family's detector gives findings of other images than it was given, or in another order.")
     for x in found:
-        if x.scores is None or len(x) > MOST:
-            raise ValueError(f"the family's detector gives {len(x)} findings in {x.name}; expected {MOST} with scores.")
+        if x.scores is None or len(x) > MAX_FINDINGS:
+            raise ValueError(
+                f"{x.name}: {len(x)} findings of the family's detector; expected at most {MAX_FINDINGS} with scores."
+            )
     return found
 
 

@@ -25,7 +25,9 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_pat
 from yolospine_ultra.benchmark.family import CellData
 from yolospine_ultra.data.checks import resolve_data
 from yolospine_ultra.data.relations import KEYS, read_relations
+from yolospine_ultra.evaluate.dataset_files import ALL
 from yolospine_ultra.evaluate.findings import ImageFindings, Problem, read_dataset
+from yolospine_ultra.evaluate.image_names import ImageNames
 from yolospine_ultra.evaluate.intervals import PATIENT
 
 LEAST_TRAINING = 2  # images; the batch norm of a smaller training has nothing to average
@@ -128,6 +130,8 @@ def read_data(
         content = check_det_dataset(resolve_data(data, root))
     except (SyntaxError, TypeError) as error:  # the host's words for a YAML that is no dataset
         raise ValueError(f"{data} cannot be used: {error}") from error
+    if ALL in content["names"].values():
+        raise ValueError(f"{data} has a class called {ALL!r}, which is what tables call the mean; rename it.")
     read_relations(content)  # refuses what cannot be meant
     declared = {k: content[k] for k in KEYS if content.get(k)}
     files = {"train": _list_images(content["train"]), "val": [] if seal_val else _list_images(content["val"])}
@@ -139,15 +143,16 @@ def read_data(
     every = sorted(files["train"] + files["val"])
     shared = Path(os.path.commonpath([f.parent for f in every]))
     labels = img2label_paths([str(f) for f in every])
-    table = _read_annotations(Path(content["path"]) / "annotations.csv")
+    table = _read_annotations(Path(content["path"]) / "annotations.csv", [_relative(f, shared) for f in every])
     # one row a box: images without findings do not stand in the table, but their patient's other images do
-    listed = [f for f in every if f.name in table]
-    same = {_patient(f, patient): table[f.name] for f in listed} if len(listed) < len(every) else {}
+    listed = [f for f in every if _relative(f, shared) in table]
+    same = {_patient(f, patient): table[_relative(f, shared)] for f in listed} if len(listed) < len(every) else {}
     train, images = set(files["train"]), []
     for file, label in zip(every, labels, strict=True):
         split = "train" if file in train else "val"
-        who, fold = table.get(file.name) or same.get(_patient(file, patient)) or (_patient(file, patient), None)
-        images.append(BenchmarkImage(file.relative_to(shared).as_posix(), str(file), label, split, who, fold))
+        name = _relative(file, shared)
+        who, fold = table.get(name) or same.get(_patient(file, patient)) or (_patient(file, patient), None)
+        images.append(BenchmarkImage(name, str(file), label, split, who, fold))
     named = replace(
         BenchmarkData(Path(data).stem, content["names"], content["channels"], tuple(images), folds, declared),
         images=tuple(_share_out(images, folds, bool(table)) if folds is not None else _without_folds(images)),
@@ -179,15 +184,25 @@ def _list_images(places: str | list[str]) -> list[Path]:
     return sorted(found)
 
 
-def _read_annotations(file: Path) -> dict[str, tuple[str, int | None]]:
-    """Patient and fold of each image, by its file's name; empty without a file or without the column `patient`.
+def _relative(file: Path, shared: Path) -> str:
+    """Name of an image below the folder that all share."""
+    return file.relative_to(shared).as_posix()
+
+
+def _read_annotations(file: Path, names: Sequence[str]) -> dict[str, tuple[str, int | None]]:
+    """Patient and fold of each image that it lists; empty without a file or without the column `patient`.
+
+    Args:
+        file: of columns image (a path, file name or stem), patient and, for folds, fold.
+        names: of the images; the file may list others too.
 
     Raises:
-        ValueError: an image that stands in it with two patients or folds, a fold that is no number.
+        ValueError: an image that stands in it with two patients or folds, a name that two images have, a fold that is
+            no number, or none of the images in it.
     """
     if not file.is_file():
         return {}
-    found: dict[str, tuple[str, int | None]] = {}
+    known, found = ImageNames(names), {}
     with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.DictReader(lines)
         if not {"image", "patient"} <= set(rows.fieldnames or ()):
@@ -197,8 +212,14 @@ def _read_annotations(file: Path) -> dict[str, tuple[str, int | None]]:
             if fold is not None and not fold.isdecimal():
                 raise ValueError(f"{file}: fold {fold!r} of {row['image']}, expected a whole number from 0.")
             here = (row["patient"], int(fold) if fold is not None else None)
-            if found.setdefault(row["image"], here) != here:
+            meant = known.find(row["image"])
+            if len(meant) > 1:
+                both = " and ".join(names[i] for i in meant[:2])
+                raise ValueError(f"{file}: {row['image']} may be {both}; give its folder too.")
+            if any(found.setdefault(names[i], here) != here for i in meant):
                 raise ValueError(f"{file}: {row['image']} stands in it with two patients or folds; correct the file.")
+    if not found:
+        raise ValueError(f"{file} lists none of the images, such as {names[0]}; correct its column `image`.")
     return found
 
 
@@ -287,16 +308,12 @@ def _write_view(
 
 
 def _link(image: BenchmarkImage, folder: Path) -> Path:
-    """Links to an image and its label under `images` and `labels` of a folder; the image's."""
-    for kind, name, source in (("images", image.name, image.file), ("labels", _label(image.name), image.label)):
-        if Path(source).is_file():
-            link_file(Path(source), folder / kind / name)
-    return folder / "images" / image.name
-
-
-def _label(name: str) -> str:
-    """Name of the label file of an image."""
-    return str(Path(name).with_suffix(".txt"))
+    """Links to an image and its label, where the host looks for it, under a folder; the image's."""
+    here = folder / "images" / image.name
+    link_file(Path(image.file), here)
+    if Path(image.label).is_file():
+        link_file(Path(image.label), Path(img2label_paths([str(here)])[0]))
+    return here
 
 
 def link_file(source: Path, link: Path) -> None:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolospine_ultra.benchmark.families.ultralytics_family import MAX_FINDINGS, MIN_SCORE, UltralyticsDetector
+from yolospine_ultra.benchmark.families.ultralytics_family import UltralyticsDetector
+from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE
 
 BATCH = 16  # images a call; those of one size only, so that a detection does not depend on its neighbours
 TASKS = ("detect", "segment", "pose")  # with upright boxes

@@ -48,7 +48,7 @@ def agreement(reference: Sequence[ImageFindings], other: Sequence[ImageFindings]
     box = score = 0.0
     both = missing = added = 0
     for a, b in zip(reference, other, strict=True):
-        a, b = _above(a), _above(b)
+        a, b = a.above(COMPARED), b.above(COMPARED)
         found = match_by_class(a, b, SAME_FINDING)
         first, second = np.flatnonzero(found >= 0), found[found >= 0]
         both += len(first)
@@ -57,12 +57,6 @@ def agreement(reference: Sequence[ImageFindings], other: Sequence[ImageFindings]
         box = max(box, np.abs(a.boxes[first] - b.boxes[second]).max(initial=0))
         score = max(score, np.abs(a.scores[first] - b.scores[second]).max(initial=0))
     return Agreement(both, missing, added, float(box), float(score))
-
-
-def _above(findings: ImageFindings) -> ImageFindings:
-    """Those whose score is compared."""
-    keep = findings.scores >= COMPARED
-    return ImageFindings(findings.name, findings.boxes[keep], findings.classes[keep], findings.scores[keep])
 
 
 def compare_exports(

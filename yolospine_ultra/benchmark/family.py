@@ -24,6 +24,9 @@ from torch import nn
 
 from yolospine_ultra.evaluate.findings import ImageFindings
 
+MIN_SCORE = 0.001  # of a finding, and
+MAX_FINDINGS = 300  # an image, at most: as the host's `val` has it, the same for every model
+
 
 @dataclass(frozen=True)
 class CellData:

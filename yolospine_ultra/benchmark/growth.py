@@ -72,6 +72,18 @@ def grow_batch(
     return _time("images in the batch", calls, rounds, device)
 
 
+def check_proposals(model: torch.nn.Module) -> SpineDetect:
+    """The head of a model with stage 2.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    head = model.model[-1]
+    if not isinstance(head, SpineDetect):
+        raise ValueError(f"the model's head is {type(head).__name__}; expected SpineDetect, which has proposals.")
+    return head
+
+
 def grow_proposals(
     model: torch.nn.Module, proposals: Sequence[int], side: int, rounds: int, device: str
 ) -> list[Series]:
@@ -80,9 +92,7 @@ def grow_proposals(
     Raises:
         ValueError: the model has no stage 2.
     """
-    head = model.model[-1]
-    if not isinstance(head, SpineDetect):
-        raise ValueError(f"the model's head is {type(head).__name__}; expected SpineDetect, which has proposals.")
+    head = check_proposals(model)
     image = torch.rand(1, 3, side, side, device=one_device(device))
     preds = _raw(model, image)
 

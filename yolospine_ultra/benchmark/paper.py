@@ -14,7 +14,7 @@ import csv
 from functools import cache
 from importlib.resources import files
 
-from yolospine_ultra.benchmark.summary import ALL
+from yolospine_ultra.evaluate.dataset_files import ALL
 
 # factor from the paper's unit to the benchmark's: shares of 1, counts, seconds, MiB
 UNITS = {"percent": 0.01, "fraction": 1.0, "million": 1e6, "giga": 1e9, "second": 1.0, "hour": 3600.0, "gigabyte": 1024}

@@ -44,7 +44,7 @@ class Sweep:
 
     Attributes:
         dataset: name of the data, the stem of its YAML.
-        fingerprint: SHA-256 of names, images and labels, see `benchmark.plan.fingerprint`.
+        fingerprint: SHA-256 of names, images and labels, see `benchmark.dataset.BenchmarkData.fingerprint`.
         names: class names by index.
         channels: image channels.
         folds: number of folds, None for one training on the train split, evaluated on val.

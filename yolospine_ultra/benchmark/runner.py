@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 
 from yolospine_ultra.benchmark.dataset import PATIENT, BenchmarkData, read_data, read_truth
 from yolospine_ultra.benchmark.environment import commit, environment
@@ -40,6 +41,11 @@ from yolospine_ultra.benchmark.records import (
 from yolospine_ultra.benchmark.summary import read_latency, write_tables
 from yolospine_ultra.benchmark.zoo import common_recipe, family_of, missing, select
 
+# what every training of a sweep is given, by its options or so that nothing but the last weights counts
+SET_BY_THE_SWEEP = {
+    "data", "model", "mode", "task", "epochs", "imgsz", "batch", "device", "seed", "workers", "project", "name",
+    "exist_ok", "pretrained", "val", "plots", "patience", "resume", "cfg", "save_dir", "split",
+}  # fmt: skip
 BENCH = ("faster_coco_eval", "rich", "filelock")  # modules that every sweep needs
 
 
@@ -142,6 +148,13 @@ def _check(options: Options) -> None:
     unknown = sorted(options.recipe.keys() - DEFAULT_CFG_DICT.keys())
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no training argument of Ultralytics; see its `default.yaml`.")
+    taken = sorted(options.recipe.keys() & SET_BY_THE_SWEEP)
+    if taken:
+        raise ValueError(f"{taken[0]!r} is not for --set: it is the sweep's own, or an option of it.")
+    try:
+        get_cfg(DEFAULT_CFG, dict(options.recipe))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--set: {error}") from error
 
 
 def _runnable(entries: Sequence[ModelEntry]) -> list[ModelEntry]:
@@ -215,7 +228,7 @@ def _continue(folder: Path, sweep: Sweep, options: Options) -> Sweep:
         raise ValueError(
             f"{options.out} holds a sweep that this one may not be mixed with ({shown}); choose another --out."
         )
-    return dataclasses.replace(there, models={**there.models, **sweep.models})
+    return dataclasses.replace(there, models={**there.models, **sweep.models}, initial=sweep.initial)
 
 
 def _describe(options: Options, data: BenchmarkData, jobs: Sequence[Job], left: Sequence[Job]) -> None:

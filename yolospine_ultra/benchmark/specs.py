@@ -99,6 +99,7 @@ def measure(
     device: str = "cpu",
     threads: int = 1,
     report: Callable[[str], None] = print,
+    channels: int = 3,
 ) -> dict[str, Any]:
     """Costs of rows of the benchmark.
 
@@ -112,20 +113,21 @@ def measure(
         device: "cpu" or the index of a GPU, for the latency.
         threads: CPU threads of torch, for the latency.
         report: called with a sentence for every row that is skipped because its packages are missing.
+        channels: of the images, 1 or 3.
 
     Returns:
-        JSON values: `imgsz`, `nc`, `rounds`, `batch`, `device`, `environment`, and `models`, by name the fields of
-        `Spec`.
+        JSON values: `imgsz`, `nc`, `channels`, `rounds`, `batch`, `device`, `environment`, and `models`, by name the
+        fields of `Spec`.
 
     Raises:
         ValueError: a GPU that is not there, or an input that a model cannot take.
     """
-    content = {"imgsz": imgsz, "nc": nc, "rounds": rounds, "batch": batch, "device": device}
+    content = {"imgsz": imgsz, "nc": nc, "channels": channels, "rounds": rounds, "batch": batch, "device": device}
     content["environment"] = environment(device, threads)
     specs: dict[str, Spec] = {}
     detectors: dict[str, Detector] = {}
     with tempfile.TemporaryDirectory() as folder:
-        data = _no_data(Path(folder), nc)
+        data = _no_data(Path(folder), nc, channels)
         budget = Budget(epochs=1, imgsz=imgsz, batch=1, device=device, seed=0, threads=threads)
         for entry in entries:
             if why := missing(entry):
@@ -156,13 +158,13 @@ def _call(detector: Detector, threads: int, batch: int) -> Callable[[Path], obje
     return call
 
 
-def _no_data(folder: Path, nc: int) -> CellData:
+def _no_data(folder: Path, nc: int, channels: int) -> CellData:
     """Data without images, from which families read names and channels."""
     names = {i: f"class{i}" for i in range(nc)}
     file = folder / "data.yaml"
-    content = {"path": str(folder), "train": "train.txt", "val": "val.txt", "channels": 3, "names": names}
+    content = {"path": str(folder), "train": "train.txt", "val": "val.txt", "channels": channels, "names": names}
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return CellData(file, (), (), names)
+    return CellData(file, (), (), names, channels)
 
 
 def _phantom(folder: Path) -> Path:

@@ -31,6 +31,7 @@ from yolospine_ultra.benchmark.statistics import (
     t_interval,
 )
 from yolospine_ultra.data.atomic import AtomicPath
+from yolospine_ultra.evaluate.dataset_files import ALL
 from yolospine_ultra.evaluate.findings import read_predictions
 from yolospine_ultra.evaluate.intervals import RESAMPLES, mean_defined, percentile_bounds, resample_weights
 
@@ -38,7 +39,6 @@ SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "c
 COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
 RANKS = ("dataset", "model", "metric", "n", "mean_rank", "ci_low", "ci_high")
 COMPARED = ("map50_95", "map50", *RECALLS)  # of `statistics.mean_precision` and `equal_positives.mean_recall`
-ALL = "all"  # stands in the column `class` for what is of no single one
 
 
 def write_tables(folder: Path, resamples: int = RESAMPLES) -> None:

@@ -8,6 +8,7 @@ pattern (``yolo*n``). Written for this project.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -116,7 +117,10 @@ def select(wanted: Sequence[str]) -> list[ModelEntry]:
     for name in wanted:
         if name.endswith((".yaml", ".yml")):
             stem = Path(name).stem
-            build = {"yaml": str(Path(name).absolute()) if Path(name).is_file() else name}
+            build = {"yaml": name}
+            if Path(name).is_file():  # of which another content is another model
+                content = Path(name).read_bytes()
+                build = {"yaml": str(Path(name).absolute()), "sha256": hashlib.sha256(content).hexdigest()[:16]}
             found = [ModelEntry(stem.replace("_", "-"), "ultralytics", build, note=f"model file {Path(name).name}")]
         elif ":" in name:
             found = [_attribute(name, "model")]

@@ -19,6 +19,7 @@ from yolospine_ultra.data.scans import is_dicom, suffix_kind
 from yolospine_ultra.plugin import cfg_dir
 
 SPLITS = ("train", "val", "test")
+ALL = "all"  # stands in the column `class` for what is of no single one
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def _class_names(content: dict, file: Path) -> list[str]:
         names = check_class_names(content["names"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"`names` of {file} cannot be used: {error}") from error
+    if ALL in names.values():
+        raise ValueError(f"{file} has a class called {ALL!r}, which is what tables call the mean; rename it.")
     return [names[i] for i in range(len(names))]
 
 

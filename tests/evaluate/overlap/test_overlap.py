@@ -1,11 +1,13 @@
 """Overlap of findings: hand-made cases, a brute-force implementation in plain Python, and the paper's own table."""
 
+import json
 import math
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPO, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
@@ -17,15 +19,23 @@ from yolospine_ultra.evaluate.overlap.pairs import (
     PAPER_RULES,
     PAPER_TABLE,
     PairRecall,
-    compatibility,
+    count_kept,
     find_pairs,
     overlapping_pairs,
     pair_recall,
-    pairs_kept,
     rules_by_class,
 )
 
 A, B, C = 0, 1, 2
+
+
+def compatibility(images, nc, pairing="touching"):
+    return find_pairs(images, nc, pairing).compatibility()
+
+
+def pairs_kept(images, pair, taus):
+    pairs = find_pairs(images, None, "touching")
+    return count_kept(pairs.iou[pairs.of(pair)], taus)
 
 
 def image(*rows, name="a"):
@@ -66,6 +76,15 @@ def test_pairings_differ_where_the_definition_is_open():
     assert compatibility(HAND, 4, "image")[A, B] == 4 / 3  # every A with every B of an image
     with pytest.raises(ValueError, match="pairing 'near'"):
         compatibility(HAND, 4, "near")
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch):
+    text = (REPO / "docs" / "overlap.md").read_text().split("## From Python")[1].split("```python")[1].split("```")[0]
+    write_dataset(tmp_path / "datasets" / "spine-phantom", classes=6)
+    monkeypatch.chdir(tmp_path)
+    entry = {"image_id": 0, "category_id": 3, "bbox": [0, 0, 4, 4], "score": 0.5}
+    (tmp_path / "predictions.json").write_text(json.dumps([entry]))
+    exec(text, {})
 
 
 def test_hand_made_statistics():

@@ -15,13 +15,11 @@ import torch
 
 from yolospine_ultra.benchmark.families.data import Targets
 from yolospine_ultra.benchmark.families.torch_family import (
-    MAX_FINDINGS,
-    MIN_SCORE,
     DetectionNetwork,
     Found,
     TorchFamily,
 )
-from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry
+from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry
 
 
 class Detectron2Network(DetectionNetwork):

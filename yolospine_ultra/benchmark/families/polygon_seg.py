@@ -30,7 +30,8 @@ class PolygonSegFamily(UltralyticsFamily):
         images = []
         for file, label in zip(data.train, img2label_paths([str(f) for f in data.train]), strict=True):
             name = file.relative_to(root)
-            image, text = place / "images" / name, place / "labels" / name.with_suffix(".txt")
+            image = place / "images" / name
+            text = Path(img2label_paths([str(image)])[0])
             link_file(file, image)
             text.parent.mkdir(parents=True, exist_ok=True)
             text.write_text(_polygons(Path(label), len(data.names)), encoding="utf-8")

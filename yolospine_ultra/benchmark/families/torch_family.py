@@ -18,11 +18,8 @@ from ultralytics.utils import ops
 from yolospine_ultra.benchmark.families.data import Targets, read_input
 from yolospine_ultra.benchmark.families.training import fit, read_recipe, repeatable
 from yolospine_ultra.benchmark.families.weights import read_weights, save_weights
-from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry, settings
+from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry, settings
 from yolospine_ultra.evaluate.findings import ImageFindings
-
-MAX_FINDINGS = 300  # an image
-MIN_SCORE = 0.001
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,9 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
-from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry, settings
+from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry, settings
 from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
-
-MIN_SCORE = 0.001
-MAX_FINDINGS = 300
 
 
 class MultiLabelPredictor(DetectionPredictor):

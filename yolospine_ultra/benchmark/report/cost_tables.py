@@ -198,11 +198,11 @@ def short_runs(results: Results, shorter: Sequence[Results]) -> Table:
 
     Args:
         results: the sweep that is reported.
-        shorter: sweeps on the same data with fewer epochs, smaller images or less data.
+        shorter: sweeps with fewer epochs, smaller images or less data, of the same or other data.
     """
     columns = (
-        Column("model"), Column("epochs", 0), Column("px", 0), Column("n", 0), Column("parameters, M", 2, 1e-6),
-        Column("s an epoch", 1), Column("mAP50-95", 1, 100),
+        Column("model"), Column("data"), Column("epochs", 0), Column("px", 0), Column("n", 0),
+        Column("parameters, M", 2, 1e-6), Column("s an epoch", 1), Column("mAP50-95", 1, 100),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for other in shorter:
@@ -211,6 +211,7 @@ def short_runs(results: Results, shorter: Sequence[Results]) -> Table:
             overall, parameters = other.value(model), other.value(model, "parameters")
             seconds = other.value(model, "seconds_epoch")
             row = (
+                other.sweep.dataset,
                 float(budget["epochs"]),
                 float(budget["imgsz"]),
                 float(overall.n),

@@ -24,6 +24,7 @@ from yolospine_ultra.data.images import open_image
 from yolospine_ultra.data.labels import Problem
 from yolospine_ultra.data.scans import read_view, scan_kind
 from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
+from yolospine_ultra.evaluate.image_names import ImageNames
 from yolospine_ultra.evaluate.matching import iou_matrix, match_by_class
 
 # Okabe and Ito 2008, without black: classes in their order
@@ -80,15 +81,17 @@ def make_panels(results: Results, roles: Roles, images: Path, problems: list[str
     images_of = [i for i in range(len(truth.images)) if i in ours and i in baseline and len(truth.images[i])]
     gain = {i: f1(truth.images[i], ours[i]) - f1(truth.images[i], baseline[i]) for i in images_of}
     order = sorted(gain, key=lambda i: (-gain[i], truth.images[i].name))
-    files = {f.name: f for f in sorted(images.rglob("*")) if f.is_file()}
+    files = [f for f in sorted(images.rglob("*")) if f.is_file()]
+    known = ImageNames([f.relative_to(images).as_posix() for f in files])
     panels = []
     for place, why in _places(len(order)):
         i = order[place]
         name = truth.images[i].name
         try:
-            if Path(name).name not in files:
-                raise OSError(f"no such file under {images}")
-            pixels = _pixels(files[Path(name).name])
+            meant = known.find(name)
+            if len(meant) != 1:
+                raise OSError(f"{'several such files' if meant else 'no such file'} under {images}")
+            pixels = _pixels(files[meant[0]])
         except (OSError, ValueError, ImportError) as error:
             problems.append(f"Image {name} cannot be drawn ({error}).")
             continue

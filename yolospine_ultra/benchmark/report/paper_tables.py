@@ -9,7 +9,7 @@ from yolospine_ultra.benchmark.paper import paper_figures
 from yolospine_ultra.benchmark.report.cost_tables import PAPER_COUNTS
 from yolospine_ultra.benchmark.report.formats import Column, Table
 from yolospine_ultra.benchmark.report.tables import AGREEMENT, MAP
-from yolospine_ultra.benchmark.summary import ALL
+from yolospine_ultra.evaluate.dataset_files import ALL
 
 ORIGIN = "Printed in the paper: its own data, m scale, 200 epochs at 384 px. Not measured here."
 

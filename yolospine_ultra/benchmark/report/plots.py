@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Estimate, Results
 from yolospine_ultra.benchmark.report.tables import MAP
-from yolospine_ultra.benchmark.summary import ALL
+from yolospine_ultra.evaluate.dataset_files import ALL
 
 OURS_COLOUR, VARIANT_COLOUR, OTHER_COLOUR = "#D55E00", "#E69F00", "#0072B2"
 INK, PALE = "#1b1b1b", "#b8b8b8"  # text and lines; the page replaces them by its own, light or dark

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from yolospine_ultra.benchmark.records import DONE, FORMAT, Record, Sweep, read_sweep
-from yolospine_ultra.benchmark.summary import ALL, complete_seeds
+from yolospine_ultra.benchmark.summary import complete_seeds
+from yolospine_ultra.evaluate.dataset_files import ALL
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,29 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference a minus b of a metric with its 95% interval."""
+    """Difference a minus b of a metric with its 95% interval, Nones where it is not defined, as of one patient."""
 
     a: str
     b: str
     metric: str
     diff: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
-    def supported(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+    def wins(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.low is not None and self.low > 0
+
+    @property
+    def loses(self) -> bool:
+        """Whether the interval lies below zero."""
+        return self.high is not None and self.high < 0
 
     def reversed(self) -> Comparison:
         """The same seen from b."""
-        return Comparison(self.b, self.a, self.metric, -self.diff, -self.high, -self.low)
+        limits = (None, None) if self.low is None or self.high is None else (-self.high, -self.low)
+        return Comparison(self.b, self.a, self.metric, -self.diff, *limits)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,8 @@ def read_results(folder: str | Path) -> Results:
         folder / "comparisons.csv", ("a", "b", "metric", "diff", "ci_low", "ci_high"), sweep, problems
     ):
         values = [_number(row[k]) for k in ("diff", "ci_low", "ci_high")]
-        if None in values:
+        undefined = not row["ci_low"].strip() and not row["ci_high"].strip()
+        if values[0] is None or (None in values and not undefined):
             problems.append(f"{where}: no number in diff, ci_low or ci_high; the row was left out.")
         else:
             comparisons.append(Comparison(row["a"], row["b"], row["metric"], *values))
@@ -258,11 +266,10 @@ def _specs(file: Path, sweep: Sweep, problems: list[str]) -> dict[str, dict[str,
     found = _by_model(file, problems)
     if found:
         content = json.loads(file.read_text(encoding="utf-8"))
-        here, expected = (content.get("imgsz"), content.get("nc")), (sweep.budget["imgsz"], len(sweep.names))
+        here = content.get("imgsz"), content.get("nc"), content.get("channels", 3)
+        expected = sweep.budget["imgsz"], len(sweep.names), sweep.channels
         if here != expected:
-            problems.append(
-                f"{file.name} is of {here[0]} px and {here[1]} classes, the sweep of {expected[0]} and {expected[1]}; "
-                "it was left out."
-            )
+            what = [f"{px} px, {nc} classes and {ch} channels" for px, nc, ch in (here, expected)]
+            problems.append(f"{file.name} is of {what[0]}, the sweep of {what[1]}; it was left out.")
             return {}
     return found

@@ -45,10 +45,12 @@ def _about(c: Comparison | None, a: str, b: str) -> str:
     if c is None:
         return f"{a} and {b} were not compared pairwise, so no claim is made about their difference."
     size = f"{100 * abs(c.diff):.1f} points"
+    if c.low is None or c.high is None:
+        return f"The difference is {100 * c.diff:+.1f} points, without an interval: too few patients."
     limits = f"95% interval {100 * c.low:+.1f} to {100 * c.high:+.1f}"
-    if c.low > 0:
+    if c.wins:
         return f"The data support that {a} beats {b}, by {size} ({limits})."
-    if c.high < 0:
+    if c.loses:
         return f"The data support that {b} beats {a}: the difference of {a} to it is {100 * c.diff:+.1f} ({limits})."
     return (
         f"The data do not tell {a} and {b} apart: the difference is {100 * c.diff:+.1f} points ({limits}), "
@@ -64,8 +66,8 @@ def supported(results: Results, roles: Roles) -> list[str]:
     found = {m: c for m in others if (c := results.comparison(roles.ours, m))}
     if not found:
         return []
-    wins = [m for m, c in found.items() if c.low > 0]
-    losses = [m for m, c in found.items() if c.high < 0]
+    wins = [m for m, c in found.items() if c.wins]
+    losses = [m for m, c in found.items() if c.loses]
     open_ = [m for m in found if m not in wins + losses]
     made = []
     if wins:

@@ -185,6 +185,6 @@ def _winner_first(c: Comparison) -> Comparison:
 
 def verdict(c: Comparison) -> str:
     """What a comparison says, in words."""
-    if not c.supported:
+    if not (c.wins or c.loses):
         return "no difference shown"
-    return "A beats B" if c.low > 0 else "B beats A"
+    return "A beats B" if c.wins else "B beats A"

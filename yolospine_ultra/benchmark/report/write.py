@@ -190,10 +190,12 @@ def _page(
         _origin(results),
     ]
     budget = results.sweep.budget
+    seeds = " and seeds" if len({frozenset(r.seed for r in results.of(m)) for m in roles.ranked}) < 2 else ""
     return render(
         title=f"Benchmark on {results.sweep.dataset}",
         lede=f"{len(roles.ranked)} models ranked, {len(results.records)} evaluations, {budget['epochs']} epochs at "
-        f"{budget['imgsz']} px from scratch, batch {budget['batch']}, the same data, schedule and seeds for all.",
+        f"{budget['imgsz']} px {statements.beginning(results.sweep)}, batch {budget['batch']}, the same data and "
+        f"schedule{seeds} for all.",
         headline=statements.headline(results, roles),
         supported=statements.supported(results, roles),
         not_supported=[*statements.not_supported(results, roles), *cautions],

@@ -182,11 +182,6 @@ def find_pairs(images: Sequence[ImageFindings], nc: int | None = None, pairing: 
     )
 
 
-def compatibility(images: Sequence[ImageFindings], nc: int, pairing: str = "touching") -> np.ndarray:
-    """A(c_i, c_j) of every two classes: (nc, nc), symmetric, NaN on the diagonal and where a class never occurs."""
-    return find_pairs(images, nc, pairing).compatibility()
-
-
 def overlapping_pairs(
     images: Sequence[ImageFindings], rules: Rules, tau_anat: float = TAU_ANAT, pairing: str = "touching"
 ) -> dict[tuple[int, int], PairStatistics]:
@@ -222,17 +217,6 @@ def pair_statistics(pairs: Pairs, rules: Rules, tau_anat: float = TAU_ANAT) -> d
 def _mean(values: np.ndarray) -> float:
     """Mean, NaN of nothing."""
     return float(values.mean()) if len(values) else float("nan")
-
-
-def pairs_kept(
-    images: Sequence[ImageFindings],
-    pair: tuple[int, int],
-    taus: Sequence[float] | np.ndarray,
-    pairing: str = "touching",
-) -> np.ndarray:
-    """How many co-occurring pairs of two classes have IoU >= tau, for each of `taus`: (len(taus),) int."""
-    pairs = find_pairs(images, None, pairing)
-    return count_kept(pairs.iou[pairs.of(pair)], taus)
 
 
 def count_kept(iou: np.ndarray, taus: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def agreement(matrix: np.ndarray) -> dict[str, float]:
         matrix: (C + 1, C + 1), as of `confusion`.
 
     Returns:
-        accuracy, macro_f1, weighted_f1, kappa, mcc; and each with `matched_` before it. NaN without any pair.
+        accuracy, macro_f1, weighted_f1, kappa, mcc; and each with `matched_` before it. NaN without any label.
     """
     return {k: float(v) for k, v in agreements(np.asarray(matrix)).items()}
 
