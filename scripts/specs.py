@@ -57,17 +57,9 @@ def main() -> int:
         rounds = args.rounds if args.latency else 0
         with _log_beside_the_table():
             content = measure(
-                entries,
-                args.imgsz,
-                args.nc,
-                rounds,
-                args.images,
-                args.batch,
-                args.device,
-                args.threads,
-                _complain,
+                entries, args.imgsz, args.nc, rounds, args.images, args.batch, args.device, args.threads, _complain,
                 channels,
-            )
+            )  # fmt: skip
     except (ValueError, OSError) as error:
         _complain(f"error: {error}")
         return 2

@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+SMALL = {"imgsz": 64, "batch": 4, "device": "cpu", "amp": False, "workers": 0, "plots": False}  # a training of seconds
 REPO = Path(__file__).resolve().parents[1]
 SPIDER = REPO.parent / "shared" / "data" / "spider-lumbar"
 MODELS = REPO / "cfg" / "models"

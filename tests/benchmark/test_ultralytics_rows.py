@@ -13,6 +13,7 @@ from yolospine_ultra.benchmark.dataset import make_view, read_data
 from yolospine_ultra.benchmark.families import polygon_seg, rtdetr, ultralytics_family
 from yolospine_ultra.benchmark.family import Budget
 from yolospine_ultra.benchmark.zoo import common_recipe, rows
+from yolospine_ultra.nn.relations import no_facts
 
 
 @pytest.fixture
@@ -73,9 +74,8 @@ def test_what_is_declared_can_be_left_out_of_the_scores(cell, tmp_path):
     declared = YOLO("yolospine-n.yaml")
     nc = declared.model.model[-1].nc
     first, pair = torch.eye(nc)[0], torch.ones(nc, nc)
-    declared.model.model[-1].relations.declare(
-        first, pair, torch.zeros(nc, 2), torch.zeros(nc), pair / 4, torch.tensor(0.75)
-    )
+    facts = no_facts(nc)._replace(normal=first, together=pair, shared=pair / 4, credibility=torch.tensor(0.75))
+    declared.model.model[-1].relations.declare(facts)
     declared.save(tmp_path / "declared.pt")
     whole, without = (
         ultralytics_family.FAMILY.load(rows()[name], tmp_path / "declared.pt", cell, budget())

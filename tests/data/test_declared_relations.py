@@ -24,7 +24,7 @@ def fit(labels, groups=((1, 2),), normal=None):
 
 def split(labels, groups=((1, 2),)):
     r = ClassRelations(3)
-    r.declare(*fit(labels, groups))
+    r.declare(fit(labels, groups))
     return r
 
 
@@ -54,29 +54,33 @@ def test_three_levels():
 
 @pytest.mark.parametrize("labels", [[], [column([1, 1])], [{"cls": np.zeros((0, 1)), "bboxes": np.zeros((0, 4))}]])
 def test_a_class_without_boxes_stays_by_itself(labels):
-    assert torch.equal(fit(labels)[1], torch.eye(3))
+    assert torch.equal(fit(labels).together, torch.eye(3))
 
 
 def test_the_normal_class():
-    assert fit([column([0, 1])], (), 0)[0].tolist() == [1, 0, 0] and fit([column([0])], ())[0].tolist() == [0, 0, 0]
-    assert fit([column([1, 2])], (), 0)[0].tolist() == [0, 0, 0]  # never seen
+    assert fit([column([0, 1])], (), 0).normal.tolist() == [1, 0, 0] and fit([column([0])], ()).normal.tolist() == [
+        0,
+        0,
+        0,
+    ]
+    assert fit([column([1, 2])], (), 0).normal.tolist() == [0, 0, 0]  # never seen
 
 
 def test_which_labels_share_a_box():
     labels = [column([0, 1, 1], twice=[(1, 0)])] * 3 + [column([0, 2])] * 3  # half of the boxes of 0 are also of 1
-    shared = fit(labels, ())[4]
+    shared = fit(labels, ()).shared
     half, third = (binomtest(3, n).proportion_ci(method="wilson").low for n in (6, 9))
     assert shared.flatten().tolist() == pytest.approx([0, half, 0, third, 0, 0, 0, 0, 0])
-    many = fit(labels * 99, ())[4]
+    many = fit(labels * 99, ()).shared
     assert 0.45 < many[0, 1] < 0.5 and (many >= shared).all()  # more of the same proves more
     near = {"cls": np.array([[0], [1]]), "bboxes": np.array([[0.5, 0.5, 0.2, 0.1], [0.5, 0.55, 0.2, 0.1]])}  # IoU 1/3
-    assert (fit([near] * 9, ())[4] == 0).all() and (fit([], ())[4] == 0).all()
+    assert (fit([near] * 9, ()).shared == 0).all() and (fit([], ()).shared == 0).all()
 
 
 def test_stage_two_is_credible_by_the_boxes_it_was_taught_with():
     labels = [column([0, 1, 1], twice=[(1, 0)])] * 3  # 12 boxes
-    assert fit(labels, ())[5].item() == pytest.approx(12 / 1012) and fit([], ())[5] == 0
-    assert fit(labels * 250, ((1, 2),), 0)[5] == 0.75
+    assert fit(labels, ()).credibility.item() == pytest.approx(12 / 1012) and fit([], ()).credibility == 0
+    assert fit(labels * 250, ((1, 2),), 0).credibility == 0.75
 
 
 def test_an_image_that_is_shown_again_proves_nothing_more():

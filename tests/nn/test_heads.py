@@ -12,6 +12,7 @@ from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.nn.mldr import MLDR, _widen
 from yolospine_ultra.nn.order import order_in_column
 from yolospine_ultra.nn.proposals import Proposals, agree, evidence_of
+from yolospine_ultra.nn.relations import no_facts
 from yolospine_ultra.nn.spine_detect import SpineDetect
 
 STRIDES = (8, 16, 32)
@@ -77,7 +78,7 @@ def test_a_proposal_carries_several_labels_with_a_box_each():
 def test_scores_join_both_stages_and_the_proposals_of_an_object():
     h, feats = head(nc=3)
     torch.nn.init.normal_(h.mldr.score.weight, std=1.0)
-    h.relations.declare(*fit_relations([], Relations(1, []), 3))
+    h.relations.declare(fit_relations([], Relations(1, []), 3))
     h.relations.credibility.fill_(0.7)
     y, preds = h(feats)
     found = h.propose(preds)
@@ -273,9 +274,7 @@ def test_a_model_of_half_precision_finds_the_same(dtype):
     torch.manual_seed(0)
     model = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False).eval()
     pair = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
-    model.model[-1].relations.declare(
-        torch.tensor([0.0, 1, 0]), pair, torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 3), torch.tensor(0.5)
-    )
+    model.model[-1].relations.declare(no_facts(3)._replace(normal=torch.tensor([0.0, 1, 0]), together=pair))
     x = torch.rand(1, 3, 96, 96)
     single, half = model(x)[0], model.to(dtype)(x.to(dtype))[0]
     assert half.isfinite().all()

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolospine_ultra.nn.relations import ClassRelations
+from yolospine_ultra.nn.relations import ClassRelations, Facts, no_facts
 
 TOGETHER = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])  # classes 0 and 2 are one finding
 NOBODY = torch.zeros(3)
@@ -17,7 +17,7 @@ def relations(normal=NOBODY, together=TOGETHER):
     """Of classes 0 and 2, class 2 is more likely from three objects below on."""
     r = ClassRelations(3)
     slope, offset = torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3])
-    r.declare(normal, together, slope, offset, torch.zeros(3, 3), HALF)
+    r.declare(Facts(normal, together, slope, offset, torch.zeros(3, 3), HALF))
     return r
 
 
@@ -71,14 +71,8 @@ def test_evidence_stays_within_what_the_head_takes_for_most_sure(logits):
 def test_groups_do_not_disturb_each_other():
     r = ClassRelations(4)
     pairs = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2))
-    r.declare(
-        torch.zeros(4),
-        pairs,
-        torch.tensor([[0.0, 5], [0, 5], [0, 0], [0, 0]]),
-        torch.tensor([0.0, 0, -3, 3]),
-        0 * pairs,
-        HALF,
-    )
+    slope, offset = torch.tensor([[0.0, 5], [0, 5], [0, 0], [0, 0]]), torch.tensor([0.0, 0, -3, 3])
+    r.declare(no_facts(4)._replace(together=pairs, slope=slope, offset=offset))
     shares = r.shares(torch.tensor([[0.0, 20]]))[0]
     assert shares.tolist() == pytest.approx([0.5, 0.5, 0.00247, 0.99753], abs=1e-4)
 

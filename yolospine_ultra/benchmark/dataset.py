@@ -25,7 +25,7 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_pat
 from yolospine_ultra.benchmark.family import CellData
 from yolospine_ultra.data.checks import resolve_data
 from yolospine_ultra.data.relations import KEYS, read_relations
-from yolospine_ultra.evaluate.dataset_files import ALL
+from yolospine_ultra.evaluate.dataset_files import check_names
 from yolospine_ultra.evaluate.findings import ImageFindings, Problem, read_dataset
 from yolospine_ultra.evaluate.image_names import ImageNames
 from yolospine_ultra.evaluate.intervals import PATIENT
@@ -130,8 +130,7 @@ def read_data(
         content = check_det_dataset(resolve_data(data, root))
     except (SyntaxError, TypeError) as error:  # the host's words for a YAML that is no dataset
         raise ValueError(f"{data} cannot be used: {error}") from error
-    if ALL in content["names"].values():
-        raise ValueError(f"{data} has a class called {ALL!r}, which is what tables call the mean; rename it.")
+    check_names(content["names"].values(), data)
     read_relations(content)  # refuses what cannot be meant
     declared = {k: content[k] for k in KEYS if content.get(k)}
     files = {"train": _list_images(content["train"]), "val": [] if seal_val else _list_images(content["val"])}
@@ -143,14 +142,14 @@ def read_data(
     every = sorted(files["train"] + files["val"])
     shared = Path(os.path.commonpath([f.parent for f in every]))
     labels = img2label_paths([str(f) for f in every])
-    table = _read_annotations(Path(content["path"]) / "annotations.csv", [_relative(f, shared) for f in every])
+    names = [f.relative_to(shared).as_posix() for f in every]
+    table = _read_annotations(Path(content["path"]) / "annotations.csv", names)
     # one row a box: images without findings do not stand in the table, but their patient's other images do
-    listed = [f for f in every if _relative(f, shared) in table]
-    same = {_patient(f, patient): table[_relative(f, shared)] for f in listed} if len(listed) < len(every) else {}
+    listed = [(f, n) for f, n in zip(every, names, strict=True) if n in table]
+    same = {_patient(f, patient): table[n] for f, n in listed} if len(listed) < len(every) else {}
     train, images = set(files["train"]), []
-    for file, label in zip(every, labels, strict=True):
+    for file, name, label in zip(every, names, labels, strict=True):
         split = "train" if file in train else "val"
-        name = _relative(file, shared)
         who, fold = table.get(name) or same.get(_patient(file, patient)) or (_patient(file, patient), None)
         images.append(BenchmarkImage(name, str(file), label, split, who, fold))
     named = replace(
@@ -182,11 +181,6 @@ def _list_images(places: str | list[str]) -> list[Path]:
     if missing or not found:
         raise FileNotFoundError(f"{missing[0]} is not there." if missing else f"No images in {places}.")
     return sorted(found)
-
-
-def _relative(file: Path, shared: Path) -> str:
-    """Name of an image below the folder that all share."""
-    return file.relative_to(shared).as_posix()
 
 
 def _read_annotations(file: Path, names: Sequence[str]) -> dict[str, tuple[str, int | None]]:

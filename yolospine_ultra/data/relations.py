@@ -23,7 +23,7 @@ from ultralytics.utils.ops import xywh2xyxy
 from yolospine_ultra.evaluate.intervals import wilson
 from yolospine_ultra.losses.assign import SAME_REGION
 from yolospine_ultra.nn.order import order_in_column
-from yolospine_ultra.nn.relations import HALF_CREDIBLE
+from yolospine_ultra.nn.relations import HALF_CREDIBLE, Facts, no_facts
 
 KEYS = ("normal", "same_finding")  # of the dataset YAML
 STRENGTH = 1.0  # inverse of the L2 penalty on the slopes, scikit-learn's C
@@ -63,10 +63,8 @@ def read_relations(data: dict[str, Any]) -> Relations:
     return Relations(None if normal is None else index[normal], [[index[n] for n in group] for group in groups])
 
 
-def fit_relations(
-    labels: Sequence[dict[str, Any]], relations: Relations, nc: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Arguments of `nn.relations.ClassRelations.declare`.
+def fit_relations(labels: Sequence[dict[str, Any]], relations: Relations, nc: int) -> Facts:
+    """What the training labels show and the dataset declares.
 
     A class without a box in the training labels has nothing to learn from: it divides no group, and a normal class that
     is never seen would count against all others wherever it is not predicted, which is everywhere.
@@ -77,24 +75,23 @@ def fit_relations(
         relations: as `read_relations` gives them.
         nc: number of classes C.
     """
-    normal, together, slope, offset = torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc)
     labels = list({x.get("im_file", i): x for i, x in enumerate(labels)}.values())
-    shared, boxes = _shared(labels, nc), sum(len(x["cls"]) for x in labels)
-    credibility = torch.tensor(boxes / (boxes + HALF_CREDIBLE))
+    boxes = sum(len(x["cls"]) for x in labels)
+    facts = no_facts(nc)._replace(shared=_shared(labels, nc), credibility=torch.tensor(boxes / (boxes + HALF_CREDIBLE)))
     if relations == Relations(None, []):
-        return normal, together, slope, offset, shared, credibility
+        return facts
     classes, counts = _levels(labels)
     if relations.normal is not None and (classes == relations.normal).any():
-        normal[relations.normal] = 1
+        facts.normal[relations.normal] = 1
     for group in relations.groups:
         present = [c for c in group if (classes == c).any()]
         if len(present) < 2:
             continue
         weights, biases, order = _divide(classes, counts, present)
         for c, w, b in zip(order, weights, biases, strict=True):
-            slope[c], offset[c] = torch.as_tensor(w), float(b)
-            together[c, present] = 1
-    return normal, together, slope, offset, shared, credibility
+            facts.slope[c], facts.offset[c] = torch.as_tensor(w), float(b)
+            facts.together[c, present] = 1
+    return facts
 
 
 def _shared(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:

@@ -85,7 +85,7 @@ class SpineTrainer(DetectionTrainer):
         relations = Relations(None, []) if self.args.single_cls else read_relations(self.data)
         if head.mldr.order is None:  # a model that may not count divides nothing by level
             relations = relations._replace(groups=[])
-        head.relations.declare(*fit_relations(self.train_loader.dataset.labels, relations, head.nc))
+        head.relations.declare(fit_relations(self.train_loader.dataset.labels, relations, head.nc))
 
     def get_validator(self) -> SpineValidator:
         """The validator that measures what the predictor gives."""

@@ -105,6 +105,16 @@ def _yaml_file(data: str | Path) -> Path:
     return file
 
 
+def check_names(names: Iterable[str], data: str | Path) -> None:
+    """Refuse a class name that tables need.
+
+    Raises:
+        ValueError: a class is called as the mean.
+    """
+    if ALL in names:
+        raise ValueError(f"{data} has a class called {ALL!r}, which is what tables call the mean; rename it.")
+
+
 def _class_names(content: dict, file: Path) -> list[str]:
     """Class names in the order of their indices, as the host checks them."""
     if not content.get("names"):
@@ -113,8 +123,7 @@ def _class_names(content: dict, file: Path) -> list[str]:
         names = check_class_names(content["names"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"`names` of {file} cannot be used: {error}") from error
-    if ALL in names.values():
-        raise ValueError(f"{file} has a class called {ALL!r}, which is what tables call the mean; rename it.")
+    check_names(names.values(), file)
     return [names[i] for i in range(len(names))]
 
 

@@ -32,6 +32,8 @@ A dataset that declares nothing gets q_c = sigmoid(l_c).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,6 +42,33 @@ from yolospine_ultra.nn.proposals import MOST_SURE
 
 HALF_CREDIBLE = 1000.0  # labelled boxes; by folds of patients and a phantom (docs/experiments.md, 16)
 AGAINST_NORMAL = 0.2  # v; chosen on folds of training patients (docs/experiments.md, 14 and 15)
+
+
+class Facts(NamedTuple):
+    """What is known of C classes.
+
+    Attributes:
+        normal: 1 for the normal class, (C,).
+        together: 1 where two classes are one finding, (C, C).
+        slope: of the logits of P(c | G, n), (C, 2).
+        offset: theirs, (C,).
+        shared: P(j | c) in row c, (C, C), zeros on the diagonal.
+        credibility: Z, 0..1; a count would not fit a checkpoint's half precision.
+    """
+
+    normal: Tensor
+    together: Tensor
+    slope: Tensor
+    offset: Tensor
+    shared: Tensor
+    credibility: Tensor
+
+
+def no_facts(nc: int) -> Facts:
+    """Nothing declared, no class that shares boxes, and a half for each stage."""
+    return Facts(
+        torch.zeros(nc), torch.eye(nc), torch.zeros(nc, 2), torch.zeros(nc), torch.zeros(nc, nc), torch.tensor(0.5)
+    )
 
 
 class ClassRelations(nn.Module):
@@ -51,37 +80,17 @@ class ClassRelations(nn.Module):
 
     def __init__(self, nc: int) -> None:
         super().__init__()
-        self.register_buffer("normal", torch.zeros(nc))  # 1 for the class that excludes all others
-        self.register_buffer("together", torch.eye(nc))  # (C, C), 1 where two classes are one finding
-        self.register_buffer("slope", torch.zeros(nc, 2))
-        self.register_buffer("offset", torch.zeros(nc))
-        self.register_buffer("shared", torch.zeros(nc, nc))  # (c, j), P(j | c)
-        self.register_buffer("credibility", torch.tensor(0.5))  # Z; a count would not fit a checkpoint's half precision
+        for name, value in no_facts(nc)._asdict().items():
+            self.register_buffer(name, value)
 
-    def declare(
-        self, normal: Tensor, together: Tensor, slope: Tensor, offset: Tensor, shared: Tensor, credibility: Tensor
-    ) -> None:
-        """Take over what `yolospine_ultra.data.relations.fit_relations` gives.
-
-        Args:
-            normal: 1 for the normal class, (C,).
-            together: 1 where two classes are one finding, (C, C).
-            slope: of the logits of P(c | G, n), (C, 2).
-            offset: theirs, (C,).
-            shared: P(j | c) in row c, (C, C), zeros on the diagonal.
-            credibility: Z, 0..1.
-        """
-        self.normal.copy_(normal)
-        self.together.copy_(together)
-        self.slope.copy_(slope)
-        self.offset.copy_(offset)
-        self.shared.copy_(shared)
-        self.credibility.copy_(credibility)
+    def declare(self, facts: Facts) -> None:
+        """Take over what `yolospine_ultra.data.relations.fit_relations` gives."""
+        for name, value in facts._asdict().items():
+            getattr(self, name).copy_(value)
 
     def undeclare(self) -> None:
         """Forget what the dataset declares; what its labels show stays."""
-        bare = ClassRelations(len(self.normal))
-        self.declare(bare.normal, bare.together, bare.slope, bare.offset, self.shared, self.credibility)
+        self.declare(no_facts(len(self.normal))._replace(shared=self.shared, credibility=self.credibility))
 
     def marginal(self, evidence: Tensor) -> Tensor:
         """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""

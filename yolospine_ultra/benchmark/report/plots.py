@@ -203,11 +203,9 @@ def cost_plot(results: Results, roles: Roles) -> Figure | None:
                 limits = [100 * max(value.low, 0), 100 * value.high]
                 axes.plot([flops, flops], limits, color=colour, linewidth=1.2, alpha=0.5)
             axes.plot(flops, 100 * value.mean, "o", color=colour, markersize=5)
-        label, all_flops = (
-            f"GFLOPs of an image at {results.sweep.budget['imgsz']} px (2 x MACs)",
-            [p[1] for p in points],
-        )
-        if max(all_flops) > WIDE * min(all_flops):
+        label = f"GFLOPs of an image at {results.sweep.budget['imgsz']} px (2 x MACs)"
+        every = [flops for _, flops, _ in points]
+        if max(every) > WIDE * min(every):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
