@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cpu", help="cpu, 0, or 0,1 for one training on several GPUs (%(default)s)")
     p.add_argument("--threads", type=int, default=1, help="CPU threads of a cell (%(default)s)")
     p.add_argument("--workers", type=int, default=0, help="processes that load images (%(default)s)")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time on this machine (%(default)s)")
     p.add_argument("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="common recipe")
     p.add_argument("--conf", type=float, default=0.25, help="least score outside of mAP (%(default)s)")
     p.add_argument("--latency-rounds", type=int, default=5, help="0 measures no latency (%(default)s)")
@@ -81,9 +82,9 @@ def main() -> int:
     names = [x.strip() for x in a.models.split(",") if x.strip()]
     options = Options(
         data=a.data, root=a.data_root, patient=a.patient, models=names, seeds=a.seeds, folds=a.folds, epochs=a.epochs,
-        imgsz=a.imgsz, batch=a.batch, device=a.device, threads=a.threads, workers=a.workers, recipe=dict(a.set),
-        conf=a.conf, out=a.out, resume=a.resume, dry_run=a.dry_run, rounds=a.latency_rounds, ray=a.ray,
-        init=a.init, seal_val=a.seal_val,
+        imgsz=a.imgsz, batch=a.batch, device=a.device, threads=a.threads, workers=a.workers, jobs=a.jobs,
+        recipe=dict(a.set), conf=a.conf, out=a.out, resume=a.resume, dry_run=a.dry_run, rounds=a.latency_rounds,
+        ray=a.ray, init=a.init, seal_val=a.seal_val,
     )  # fmt: skip
     try:
         return run_sweep(options)

@@ -131,6 +131,9 @@ def test_what_the_data_support(folder):
                      "SS cannot be measured", "3 comparisons at 95% each"):  # fmt: skip
         assert expected in text
     assert "DDD" not in text  # 30 boxes are no handful
+    assert "at a time" not in text
+    results.sweep.budget["jobs"] = 8
+    assert "8 trainings ran at a time" in " ".join(statements.not_supported(results, roles))
 
 
 @pytest.mark.parametrize(

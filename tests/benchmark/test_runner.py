@@ -38,7 +38,7 @@ def in_process(monkeypatch):
     """Jobs are run by a stand-in in this process; returns the list of those that ran."""
     ran = []
 
-    def stand_in(folder, sweep, job):
+    def stand_in(folder, sweep, job, stop):
         ran.append(job.name)
         made = []
         for model, cell in zip(job.models, job.cells, strict=True):
@@ -339,6 +339,39 @@ def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path, toy_is
     with (out / "comparisons.csv").open() as f:
         row = next(csv.DictReader(f))
     assert (row["a"], row["b"], row["metric"]) == ("good", "bad", "map50_95") and float(row["diff"]) > 0
+
+
+@pytest.mark.slow
+def test_trainings_run_side_by_side(data, tmp_path, toy_is_importable, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("TOY_LOG", str(log))
+    monkeypatch.setenv("TOY_SECONDS", "30")
+    asked = [
+        "--data",
+        data,
+        "--models",
+        "toy:GOOD,toy:BAD,toy:OTHER",
+        "--seeds",
+        "0",
+        "--latency-rounds",
+        "0",
+        "--jobs",
+        "2",
+    ]
+    parent = subprocess.Popen([*SCRIPT, *asked, "--out", str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (log.is_file() and len(log.read_text().splitlines()) == 2) or parent.poll() is not None)
+    children = [int(x.split()[-1]) for x in log.read_text().splitlines()]
+    assert all(is_alive(c) for c in children)
+    parent.send_signal(signal.SIGINT)  # both end, and the third never begins
+    assert "go on with --resume" in parent.communicate(timeout=20)[1] and parent.returncode == 130
+    assert not any(is_alive(c) for c in children) and len(log.read_text().splitlines()) == 2
+
+    monkeypatch.setenv("TOY_SECONDS", "0")
+    models = ["toy:GOOD", "toy:BAD", "toy:OTHER"]
+    assert run_sweep(options(data, tmp_path / "cut", models=models, seeds=[0], jobs=2, resume=True)) == 0
+    assert run_sweep(options(data, tmp_path / "single", models=models, seeds=[0])) == 0
+    found = [{r.cell: r.metrics for r in read_records(tmp_path / n)} for n in ("cut", "single")]
+    assert found[0] == found[1] and len(found[0]) == 3
 
 
 @pytest.mark.slow

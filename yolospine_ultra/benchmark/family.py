@@ -62,6 +62,7 @@ class Budget:
         seed: of everything random.
         threads: CPU threads of torch.
         workers: processes that load images.
+        jobs: trainings at a time on the machine, which the seconds of each depend on.
         recipe: training arguments common to all models, in Ultralytics' names (optimizer, lr0, lrf, cos_lr,
             weight_decay, momentum, warmup_epochs, augmentation, amp); a family takes those that mean something to it.
             `settings` puts a model's own ones over them.
@@ -75,6 +76,7 @@ class Budget:
     seed: int
     threads: int = 1
     workers: int = 0
+    jobs: int = 1
     recipe: Mapping[str, Any] = field(default_factory=dict)
     init: Path | None = None
 

@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 from yolospine_ultra.benchmark.cell import OTHER_ENVIRONMENT
@@ -25,19 +27,21 @@ class EnvironmentDiffersError(RuntimeError):
     """A process found itself in another environment than the sweep was begun in, or the data changed."""
 
 
-def run_job(folder: Path, sweep: Sweep, job: Job) -> list[Record]:
+def run_job(folder: Path, sweep: Sweep, job: Job, stop: threading.Event | None = None) -> list[Record]:
     """Run a job in a process of its own and wait for it.
 
     Args:
         folder: of the sweep.
         sweep: its protocol.
         job: which training; records of it that are done stay as they are.
+        stop: ends the process when it is set, from another thread.
 
     Returns:
         Its records; one that the process did not leave is made here, with the reason of its end.
 
     Raises:
         EnvironmentDiffersError: the process refused to take part.
+        CancelledError: `stop` was set.
     """
     work = folder / "work" / job.name
     write_json(work / "job.json", {"models": job.models, "seed": job.seed, "fold": job.fold})
@@ -45,7 +49,7 @@ def run_job(folder: Path, sweep: Sweep, job: Job) -> list[Record]:
         if not is_done(folder, cell):
             (folder / "cells" / cell / "record.json").unlink(missing_ok=True)
     log = work / "log.txt"
-    code = _run("cell", [str(folder), job.name], work, job.seed, sweep.budget["threads"])
+    code = _run("cell", [str(folder), job.name], work, job.seed, sweep.budget["threads"], stop)
     if code == OTHER_ENVIRONMENT:
         raise EnvironmentDiffersError(_last_line(log))
     made = []
@@ -78,7 +82,9 @@ def run_latency(folder: Path, sweep: Sweep, jobs: list[Job], rounds: int) -> str
     return "" if code == 0 else f"{_end(code)}; last words: {_last_line(work / 'log.txt')}"
 
 
-def _run(module: str, arguments: list[str], work: Path, seed: int, threads: int) -> int:
+def _run(
+    module: str, arguments: list[str], work: Path, seed: int, threads: int, stop: threading.Event | None = None
+) -> int:
     """Run a module of this package with its output in `work/log.txt`; its exit status, negative for a signal."""
     config = work / "config"
     _provide_font(config / "Ultralytics")
@@ -92,6 +98,8 @@ def _run(module: str, arguments: list[str], work: Path, seed: int, threads: int)
     ):
         try:
             while child.poll() is None:
+                if stop is not None and stop.is_set():
+                    raise CancelledError
                 time.sleep(_POLL)
         except BaseException:  # also an interrupt from the keyboard, which goes on
             child.stdin.close()

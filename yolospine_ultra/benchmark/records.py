@@ -48,7 +48,7 @@ class Sweep:
         names: class names by index.
         channels: image channels.
         folds: number of folds, None for one training on the train split, evaluated on val.
-        budget: epochs, imgsz, batch, device, threads and workers.
+        budget: epochs, imgsz, batch, device, threads, workers and jobs.
         recipe: training arguments common to all models, in Ultralytics' names.
         conf: least score of a prediction in the confusion matrix and what is made from it; mAP uses all.
         environment: versions and hardware that results may depend on, see `benchmark.environment`.

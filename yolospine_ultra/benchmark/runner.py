@@ -10,7 +10,10 @@ import dataclasses
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,7 +61,7 @@ class Options:
         models: as in `zoo.select`.
         seeds: of the trainings.
         folds, seal_val: as in `dataset.read_data`.
-        epochs, imgsz, batch, device, threads, workers: as in `family.Budget`.
+        epochs, imgsz, batch, device, threads, workers, jobs: as in `family.Budget`.
         recipe: common training arguments in place of those of `zoo.common_recipe`.
         conf: as in `records.Sweep`.
         out: folder of the sweep.
@@ -84,6 +87,7 @@ class Options:
     device: str = "cpu"
     threads: int = 1
     workers: int = 0
+    jobs: int = 1
     recipe: Mapping[str, Any] = field(default_factory=dict)
     conf: float = 0.25
     resume: bool = False
@@ -138,13 +142,16 @@ def run_sweep(options: Options) -> int:
 
 def _check(options: Options) -> None:
     """Refuse numbers out of range and recipes with unknown names."""
-    for name, least in (("epochs", 1), ("imgsz", 32), ("batch", 1), ("threads", 1), ("workers", 0), ("rounds", 0)):
+    least_of = {"epochs": 1, "imgsz": 32, "batch": 1, "threads": 1, "workers": 0, "jobs": 1, "rounds": 0}
+    for name, least in least_of.items():
         if getattr(options, name) < least:
             raise ValueError(f"{name}={getattr(options, name)}; expected at least {least}.")
     if not options.seeds or min(options.seeds) < 0:
         raise ValueError(f"seeds {list(options.seeds)}; expected at least one whole number from 0.")
     if not 0 <= options.conf <= 1:
         raise ValueError(f"conf={options.conf}; expected a number from 0 to 1.")
+    if options.ray is not None and options.jobs > 1:
+        raise ValueError("--jobs is of this machine alone; --ray runs as many trainings as the cluster has room for.")
     unknown = sorted(options.recipe.keys() - DEFAULT_CFG_DICT.keys())
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no training argument of Ultralytics; see its `default.yaml`.")
@@ -174,7 +181,7 @@ def _runnable(entries: Sequence[ModelEntry]) -> list[ModelEntry]:
 
 def _protocol(options: Options, entries: Sequence[ModelEntry], data: BenchmarkData) -> Sweep:
     """The protocol of the sweep that the options mean, in this environment."""
-    budget = {k: getattr(options, k) for k in ("epochs", "imgsz", "batch", "device", "threads", "workers")}
+    budget = {k: getattr(options, k) for k in ("epochs", "imgsz", "batch", "device", "threads", "workers", "jobs")}
     return Sweep(
         dataset=data.name,
         fingerprint=data.fingerprint(),
@@ -268,8 +275,11 @@ def _run(
                 progress.finished(job, made)
                 records += made
     elif left:
-        with Progress(jobs, done) as progress:
-            for job, made in _run_here(folder, sweep, left, progress):
+        with (
+            Progress(jobs, done, options.jobs) as progress,
+            closing(_run_here(folder, sweep, left, progress, options.jobs)) as ended,
+        ):
+            for job, made in ended:
                 progress.finished(job, made)
                 records += made
     failed = [r for r in records if r.status != DONE]
@@ -284,12 +294,23 @@ def _run(
 
 
 def _run_here(
-    folder: Path, sweep: Sweep, jobs: Sequence[Job], progress: Progress
+    folder: Path, sweep: Sweep, jobs: Sequence[Job], progress: Progress, parallel: int
 ) -> Iterator[tuple[Job, list[Record]]]:
-    """Run jobs one after the other."""
-    for job in jobs:
+    """Run jobs on this machine, `parallel` at a time; what still runs when the caller ends is stopped."""
+    stop = threading.Event()
+
+    def run(job: Job) -> list[Record]:
         progress.started(job)
-        yield job, run_job(folder, sweep, job)
+        return run_job(folder, sweep, job, stop)
+
+    with ThreadPoolExecutor(parallel) as pool:
+        waiting = {pool.submit(run, job): job for job in jobs}
+        try:
+            for ended in as_completed(waiting):
+                yield waiting[ended], ended.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def _time(rounds: int, folder: Path, sweep: Sweep, done: Sequence[Record]) -> str:

@@ -102,6 +102,8 @@ def not_supported(results: Results, roles: Roles) -> list[str]:
         f"A budget of {count(budget['epochs'], 'epoch')} at {budget['imgsz']} px {beginning(results.sweep)}: longer "
         "training or other weights to begin with may order them otherwise."
     )
+    if budget.get("jobs", 1) > 1:
+        made.append(f"{budget['jobs']} trainings ran at a time: their seconds are not those of one alone.")
     rare = _rare(results)
     if rare:
         counts = [f"{name} ({count(k, 'labelled box', 'labelled boxes')})" for name, k in rare]
