@@ -69,7 +69,7 @@ def test_stage_two_and_its_gradients_are_the_same():
     found = []
     for device in ("cpu", "cuda"):
         m = copy.deepcopy(head).to(device)
-        inputs = [x.to(device).requires_grad_() for x in (*feats, *towers)]
+        inputs = [x.clone().to(device).requires_grad_() for x in (*feats, *towers)]
         score, delta = m(inputs[:3], inputs[3:], boxes.to(device), *(x.to(device) for x in rest), 8.0)
         (score.square().sum() + delta.square().sum()).backward()
         found.append(

@@ -188,6 +188,17 @@ def test_bars_have_the_measured_lengths(made):
     assert [t.get_text() for t in titled["LDB"].texts] == ["not measured"]
 
 
+def test_ablations_are_differences_to_ours(made):
+    results = read_results(made[0])
+    figure = plots.ablation_plot(results, assign_roles(results))
+    (axes,) = figure.axes  # no findings at equal false positives in this sweep
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["yolospine-noa2-n"]
+    _, interval, dot = axes.lines
+    assert list(interval.get_xdata()) == pytest.approx([-6, 3]) and list(dot.get_xdata()) == pytest.approx([-2])
+    assert dot.get_markerfacecolor() == "white"  # zero is inside
+    assert plots.ablation_plot(results, assign_roles(results, "yolo11n")) is None
+
+
 def test_confusion_shows_shares_of_a_row(made):
     results = read_results(made[0])
     axes = plots.confusion(results, ["yolospine-n"]).axes[0]

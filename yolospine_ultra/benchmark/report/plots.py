@@ -1,4 +1,4 @@
-"""The plots of a sweep: class by class, confusion matrices, ranks, accuracy against cost.
+"""The plots of a sweep: class by class, confusion matrices, ranks, ablations, accuracy against cost.
 
 Written for this project. One style: Okabe and Ito's colours (2008), which people with any colour vision tell apart,
 ours always vermilion, baselines always blue; text legible at the width of a page. Figures are drawn without pyplot, so
@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Estimate, Results
-from yolospine_ultra.benchmark.report.tables import MAP
+from yolospine_ultra.benchmark.report.tables import EQUAL, MAP
 from yolospine_ultra.evaluate.dataset_files import ALL
 
 OURS_COLOUR, VARIANT_COLOUR, OTHER_COLOUR = "#D55E00", "#E69F00", "#0072B2"
@@ -182,6 +182,43 @@ def rank_plot(results: Results, roles: Roles) -> Figure:
         axes.grid(axis="x")
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
+    return figure
+
+
+def ablation_plot(results: Results, roles: Roles) -> Figure | None:
+    """Every variant minus ours with its 95% interval, a panel a measure; None where nothing was compared.
+
+    Dots are filled where the interval leaves out zero.
+    """
+    variants = [m for m in roles.ablations if m != roles.ours]
+    measures = ((MAP, "mAP50-95"), *EQUAL)
+    found = {key: {m: c for m in variants if (c := results.comparison(m, roles.ours, key))} for key, _ in measures}
+    # a measure that is the same for all, such as pairs where none is found, has nothing to show
+    shown = [(key, label) for key, label in measures if any(c.diff for c in found[key].values())]
+    if not shown:
+        return None
+    with style():
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.2 * len(variants)), layout="constrained")
+        grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)
+        figure.get_layout_engine().set(w_pad=0.1)  # the layout's text is a little narrower than the saved one
+        grid.flat[0].set_yticks(range(len(variants)), variants)
+        grid.flat[0].set_ylim(len(variants) - 0.4, -0.6)
+        for axes, (key, label) in zip(grid.flat, shown, strict=True):
+            axes.axvline(0, color=OURS_COLOUR, linewidth=1)
+            for y, model in enumerate(variants):
+                if (c := found[key].get(model)) is None:
+                    continue
+                if c.low is not None and c.high is not None:
+                    limits = [100 * c.low, 100 * c.high]
+                    axes.plot(limits, [y, y], color=VARIANT_COLOUR, linewidth=2, alpha=0.75, solid_capstyle="round")
+                fill = VARIANT_COLOUR if c.wins or c.loses else "white"
+                axes.plot(100 * c.diff, y, "o", color=VARIANT_COLOUR, markerfacecolor=fill, markersize=5)
+            axes.set_title(label.replace(", ", ",\n"), loc="left", fontweight="bold")
+            axes.set_xlabel(f"points to {roles.ours}")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.grid(axis="x")
+            axes.tick_params(length=0)
+            axes.spines["left"].set_visible(False)
     return figure
 
 

@@ -137,6 +137,12 @@ def _figures(
         made["ranks"] = plots.rank_plot(results, roles), "Mean rank by mAP50-95 with 95% interval; 1 is best."
     if (cost := plots.cost_plot(results, roles)) is not None:
         made["cost"] = cost, "mAP50-95 against operations."
+    if (ablations := plots.ablation_plot(results, roles)) is not None:
+        made["ablations"] = (
+            ablations,
+            f"Each variant minus {roles.ours}, with the 95% interval of a paired bootstrap over patients; dots are "
+            "filled where it leaves out zero. What another seed would change is not in the interval.",
+        )
     shown = [m for m in (roles.ours, roles.baseline) if m and any(r.confusion for r in results.of(m))]
     if shown:
         made["confusion"] = (
@@ -182,7 +188,7 @@ def _page(
         part("confusion", "Confusion matrices", [], ["confusion", "confusion_others"]),
         part("images", "Images", [], ["panels"]),
         part("costs", "Costs", ["complexity"], ["cost"]),
-        part("ablations", "Ablation", ["ablation"]),
+        part("ablations", "Ablation", ["ablation"], ["ablations"]),
         part("short", "Short runs, not ranked", ["short_runs"]),
         part("paper", "What the paper prints", ["paper_internal", "paper_external", "paper_complexity"]),
         Section("models", "Models", [page_table(_models(results, paper), roles.ours)]),
