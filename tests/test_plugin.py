@@ -32,6 +32,13 @@ def test_import_order_does_not_matter(tmp_path):
     assert done.stdout.strip().endswith("YOLOspine"), done.stderr
 
 
+def test_it_wakes_up_beside_finders_of_others(tmp_path):
+    """The environments of virtualenv and uv bring a finder of their own, a class called `_Finder`, too."""
+    other = "import sys; sys.meta_path.insert(0, type('_Finder', (), {'find_spec': lambda *a: None})()); "
+    done = run(other + BUILD.format(YAML), tmp_path)
+    assert done.stdout.strip().endswith("YOLOspine"), done.stderr
+
+
 def test_torch_alone_imports_nothing_of_ours_or_the_host(tmp_path):
     code = "import torch, sys; print([m for m in sys.modules if m.split('.')[0] in {'ultralytics', 'yolospine_ultra'}])"
     assert run(code, tmp_path).stdout.strip() == "[]"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SWITCH = "YOLOSPINE_AUTOLOAD"
 
 
-class _Finder:
+class _YolospineFinder:  # `install` asks for this name: others have finders, too, and this file may be loaded twice
     """Lets others find the modules of `STEPS`, and takes each one's step after it has been executed."""
 
     def __init__(self) -> None:
@@ -97,7 +97,8 @@ def install() -> None:
         late = [step for name, step in STEPS.items() if name in sys.modules]
         for step in late:
             _take(step)
-        if len(late) < len(STEPS) and not any(type(f).__qualname__ == "_Finder" for f in sys.meta_path):
-            sys.meta_path.insert(0, _Finder())
+        own = _YolospineFinder.__qualname__
+        if len(late) < len(STEPS) and not any(type(f).__qualname__ == own for f in sys.meta_path):
+            sys.meta_path.insert(0, _YolospineFinder())
     except Exception:  # whatever is odd about this interpreter, `import torch` goes on
         return
