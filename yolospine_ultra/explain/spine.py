@@ -67,8 +67,7 @@ class SpineScene(YoloScene):
         places, regions = columns, [None] * len(columns)
         if self.proposals is not None:
             proposal = columns // self.head.nc
-            objectness = self.preds["obj"].detach()[0, 0].float().sigmoid()
-            places = objectness.topk(len(self.proposals.objectness[0])).indices[proposal]  # the order of `propose`
+            places = self.proposals.anchor[0][proposal]
             regions = list(to_numpy(self.proposals.boxes[0][proposal]))
         return [
             Finding(to_numpy(row[:4]).astype(float), int(row[5]), float(row[4]), int(place), region)

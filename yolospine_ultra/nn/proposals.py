@@ -1,10 +1,14 @@
 """What stage 1 hands to stage 2, and what it says about a region.
 
-Shape shorthand: B images, K proposals an image, R regions over all images, C classes. Boxes are x1 y1 x2 y2 in input
-pixels.
+Shape shorthand: B images, A anchor points, K proposals an image, R regions over all images, C classes. Boxes are x1 y1
+x2 y2 in input pixels.
 
 Source: own. Stage 2 that starts from nothing has to learn again, from far fewer samples, what stage 1 knows about a
 single class; given it, what is left to learn is where stage 1 is wrong: second labels, levels, fit of the box.
+
+Objectness ranks what is common first. A rare finding with a box of its own, such as a slipped vertebra among discs and
+canals, is hardly ever among the first K by it, so that stage 2 neither sees it nor learns to tell it from what only
+looks like it (docs/experiments.md, 18). Hence a few places are kept for each class.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+PER_CLASS = 4  # proposals kept for each class, beside those of most objectness
 LEAST_WEIGHT = 1e-3  # of a proposal among those of its object; half precision can tell it from nothing
 MOST_SURE = 0.99  # DDE's probabilities are taken for this much at most, so that stage 2 can overrule them
 SAME_OBJECT = 0.5  # IoU from which two boxes, of proposals or regions, mean one object
@@ -27,11 +32,33 @@ class Proposals(NamedTuple):
         boxes: (B, K, 4), finite and inside the image.
         objectness: (B, K) in 0..1.
         evidence: (B, K, C), logits of DDE's softmax probabilities.
+        anchor: anchor point of each, (B, K).
     """
 
     boxes: Tensor
     objectness: Tensor
     evidence: Tensor
+    anchor: Tensor
+
+
+def choose_anchors(objectness: Tensor, classes: Tensor, k: int) -> Tensor:
+    """The K anchor points whose boxes stage 2 looks at, (B, K) or (B, A) where there are fewer.
+
+    `PER_CLASS` are the best of each class by o * p_c among those that objectness alone leaves out, the others, at least
+    half, those of most objectness, which come first. Many classes get fewer places each, none where C > K / 2.
+
+    Args:
+        objectness: o, (B, A) in 0..1.
+        classes: p, softmax over the classes, (B, C, A).
+        k: K.
+    """
+    k, nc = min(k, objectness.shape[1]), classes.shape[1]
+    each = min(PER_CLASS, k // (2 * nc))
+    best, first = objectness.topk(k - each * nc, 1)
+    if not each:
+        return first
+    left = objectness * (objectness < best[:, -1:])
+    return torch.cat((first, (left[:, None] * classes).topk(each, 2).indices.flatten(1)), 1)
 
 
 def same_object(boxes: Tensor) -> Tensor:

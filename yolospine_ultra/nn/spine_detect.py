@@ -3,8 +3,8 @@
 Shape shorthand: B images, A anchor points, K proposals an image, C classes.
 
 Source: YOLOspine (Masood and Taj 2026), "Detection Pipeline". Deviation: proposals are the K most likely objects of all
-levels together instead of those over a threshold, so that shapes are static and an image's result depends on nothing
-but the image.
+levels together, with places for each class, instead of those over a threshold, so that shapes are static and an image's
+result depends on nothing but the image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from yolospine_ultra.nn.boxes import decode_boxes, safe_boxes, without_nan
 from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import MLDR
 from yolospine_ultra.nn.order import order_in_column
-from yolospine_ultra.nn.proposals import MOST_SURE, Proposals, agree
+from yolospine_ultra.nn.proposals import MOST_SURE, Proposals, agree, choose_anchors
 from yolospine_ultra.nn.relations import ClassRelations
 from yolospine_ultra.registry import register_head
 
@@ -89,19 +89,19 @@ class SpineDetect(DDEDetect):
         self.finest = float(self.stride[0])
 
     def propose(self, preds: dict[str, Any]) -> Proposals:
-        """The K best proposals of raw stage-1 predictions, best first."""
+        """The K proposals of raw stage-1 predictions, in the order of `choose_anchors`."""
         height, width = (n * self.finest for n in preds["feats"][0].shape[2:])
         boxes = self._get_decode_boxes({"feats": preds["feats"], "boxes": preds["boxes"].detach()}).transpose(1, 2)
         objectness = without_nan(preds["obj"].detach()[:, 0].float().sigmoid())
-        objectness, anchor = objectness.topk(min(self.proposals, objectness.shape[1]), 1)
-        boxes = boxes.gather(1, anchor[..., None].expand(-1, -1, 4))
-        classes = without_nan(preds["cls"].detach().float().softmax(1)).transpose(1, 2)
-        classes = classes.gather(1, anchor[..., None].expand(-1, -1, self.nc))
+        classes = without_nan(preds["cls"].detach().float().softmax(1))
+        anchor = choose_anchors(objectness, classes, self.proposals)
+        boxes, objectness = boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), objectness.gather(1, anchor)
+        classes = classes.transpose(1, 2).gather(1, anchor[..., None].expand(-1, -1, self.nc))
         if self.nc == 1:  # a softmax over one class says nothing
             classes = classes / 2
         classes = classes.clamp(1 - MOST_SURE, MOST_SURE)
         evidence = (classes / (1 - classes)).log()  # the logit, which not every exported back end knows
-        return Proposals(safe_boxes(boxes.float(), width, height), objectness, evidence)
+        return Proposals(safe_boxes(boxes.float(), width, height), objectness, evidence, anchor)
 
     def refine(
         self, preds: dict[str, Any], boxes: Tensor, index: Tensor, counts: Tensor, evidence: Tensor
