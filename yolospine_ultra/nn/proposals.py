@@ -45,7 +45,8 @@ def choose_anchors(objectness: Tensor, classes: Tensor, k: int) -> Tensor:
     """The K anchor points whose boxes stage 2 looks at, (B, K) or (B, A) where there are fewer.
 
     `PER_CLASS` are the best of each class by o * p_c among those that objectness alone leaves out, the others, at least
-    half, those of most objectness, which come first. Many classes get fewer places each, none where C > K / 2.
+    half, those of most objectness, which come first. What is among the best of two classes comes twice. Many classes
+    get fewer places each, none where C > K / 2.
 
     Args:
         objectness: o, (B, A) in 0..1.
