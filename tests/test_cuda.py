@@ -28,10 +28,10 @@ def exact():
         p.allow_tf32 = value
 
 
-def twins(yaml="yolospine-n.yaml"):
+def twins():
     """A model on the CPU, and its copy on the GPU."""
     torch.manual_seed(0)
-    model = PluginDetectionModel(yaml, nc=3, verbose=False).eval()
+    model = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False).eval()
     model.args = DEFAULT_CFG
     return model, copy.deepcopy(model).cuda()
 
@@ -42,13 +42,13 @@ def test_the_network_says_the_same(fuse):
     x = torch.rand(2, 3, 96, 128)
     with torch.no_grad():
         here, there = both[0](x)[0], both[1](x.cuda())[0].cpu()
-    # proposals of almost equal objectness may change places
+    # scores in their order: proposals of almost equal objectness may change places
     pick = [y.transpose(1, 2).flatten(0, 1) for y in (here, there)]
     rows = [p[p[:, 4:].sum(1).argsort(descending=True)] for p in pick]
     torch.testing.assert_close(rows[1][:, 4:].amax(1), rows[0][:, 4:].amax(1), atol=1e-4, rtol=1e-3)
 
 
-def test_losses_and_gradients_of_stage_one_are_the_same(truth_batch):
+def test_losses_of_stage_one_are_the_same(truth_batch):
     batch, found = truth_batch(TRUTHS), []
     for m in twins():
         device = next(m.parameters()).device

@@ -1,27 +1,21 @@
-"""A sweep from end to end with a toy family in real processes: records, failures, kills, resume, refusals."""
+"""A sweep from its arguments to its records, with a toy family: what runs, what is refused, resume, latency."""
 
-import csv
 import json
 import os
 import runpy
-import signal
-import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import toy
 from conftest import REPO, run
-from ultralytics import YOLO
 
-from yolospine_ultra.benchmark import processes, runner
-from yolospine_ultra.benchmark.cell import read_training
+from yolospine_ultra.benchmark import runner
 from yolospine_ultra.benchmark.plan import Job
 from yolospine_ultra.benchmark.progress import Progress
 from yolospine_ultra.benchmark.records import DONE, FAILED, Record, read_records, read_sweep
-from yolospine_ultra.benchmark.runner import Options, run_sweep
+from yolospine_ultra.benchmark.runner import run_sweep
 
 SCRIPT = [sys.executable, str(REPO / "scripts" / "benchmark_all.py")]
 HERE = str(Path(__file__).parent)
@@ -31,6 +25,12 @@ HERE = str(Path(__file__).parent)
 def data(tmp_path):
     """A dataset of 8 and 4 images, every image its own patient."""
     return toy.write_patients(tmp_path / "set")
+
+
+@pytest.fixture
+def toy_is_importable(monkeypatch):
+    """Cells find the toy family."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([HERE, str(REPO)]))
 
 
 @pytest.fixture
@@ -61,18 +61,12 @@ def in_process(monkeypatch):
     return ran
 
 
-def options(data, out, **changes):
-    return Options(
-        **{"data": data, "out": out, "models": ["toy:GOOD", "toy:BAD"], "seeds": [0, 1], "rounds": 0, **changes}
-    )
-
-
 def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_process):
     out = tmp_path / "sweep"
-    assert run_sweep(options(data, out)) == 0
+    assert run_sweep(toy.options(data, out)) == 0
     assert in_process == ["good_seed0", "bad_seed0", "good_seed1", "bad_seed1"]
-    assert run_sweep(options(data, out, resume=True)) == 0 and len(in_process) == 4
-    assert run_sweep(options(data, out, resume=True, seeds=[0, 1, 2], models=["toy:GOOD", "toy:STRICT"])) == 0
+    assert run_sweep(toy.options(data, out, resume=True)) == 0 and len(in_process) == 4
+    assert run_sweep(toy.options(data, out, resume=True, seeds=[0, 1, 2], models=["toy:GOOD", "toy:STRICT"])) == 0
     # the new row shares its training with a row that is done
     assert in_process[4:] == ["good_seed0", "good_seed1", "good_seed2"]
     assert list(read_sweep(out).models) == ["good", "bad", "good-strict"]
@@ -88,69 +82,71 @@ def test_latency_is_of_all_models_and_again_when_one_is_new(data, tmp_path, in_p
         return ""
 
     monkeypatch.setattr(runner, "run_latency", stand_in)
-    assert run_sweep(options(data, out, models=["toy:GOOD"], seeds=[1], rounds=2)) == 0
-    assert run_sweep(options(data, out, models=["toy:GOOD"], seeds=[2], rounds=2, resume=True)) == 0
+    assert run_sweep(toy.options(data, out, models=["toy:GOOD"], seeds=[1], rounds=2)) == 0
+    assert run_sweep(toy.options(data, out, models=["toy:GOOD"], seeds=[2], rounds=2, resume=True)) == 0
     assert timed == [[(("good",), 1)]]
-    assert run_sweep(options(data, out, models=["toy:BAD"], seeds=[2], rounds=2, resume=True)) == 0
+    assert run_sweep(toy.options(data, out, models=["toy:BAD"], seeds=[2], rounds=2, resume=True)) == 0
     assert timed[1:] == [[(("good",), 1), (("bad",), 2)]]
 
 
 def test_a_failed_cell_is_reported_and_runs_again(data, tmp_path, in_process, monkeypatch, capsys):
     out = tmp_path / "sweep"
     monkeypatch.setenv("TOY_FAIL", "bad")
-    assert run_sweep(options(data, out, seeds=[0])) == 1
+    assert run_sweep(toy.options(data, out, seeds=[0])) == 1
     assert "failed: bad_seed0: broken" in capsys.readouterr().err
     monkeypatch.delenv("TOY_FAIL")
-    assert run_sweep(options(data, out, seeds=[0], resume=True)) == 0 and in_process[2:] == ["bad_seed0"]
+    assert run_sweep(toy.options(data, out, seeds=[0], resume=True)) == 0 and in_process[2:] == ["bad_seed0"]
 
 
 def test_what_may_not_be_mixed_is_refused(data, tmp_path, in_process):
     out = tmp_path / "sweep"
-    assert run_sweep(options(data, out, seeds=[0])) == 0
+    assert run_sweep(toy.options(data, out, seeds=[0])) == 0
     before = {f: f.read_bytes() for f in out.rglob("*") if f.is_file() and "work" not in f.parts}
     with pytest.raises(FileExistsError, match="go on with --resume"):
-        run_sweep(options(data, out, seeds=[0]))
+        run_sweep(toy.options(data, out, seeds=[0]))
     for change, message in (
         ({"epochs": 5}, r"budget\.epochs: 5, not 60"),
         ({"recipe": {"lr0": 1}}, "recipe.lr0: 1, not"),
     ):
         with pytest.raises(ValueError, match=message):
-            run_sweep(options(data, out, resume=True, **change))
+            run_sweep(toy.options(data, out, resume=True, **change))
     label = Path(data).parent / "labels" / "train" / "0.txt"
     label.write_text("0 0.5 0.5 0.2 0.2\n")
     with pytest.raises(ValueError, match="fingerprint"):
-        run_sweep(options(data, out, resume=True))
+        run_sweep(toy.options(data, out, resume=True))
     assert {f: f.read_bytes() for f in before} == before and len(in_process) == 2
 
 
 def test_trainings_begin_with_the_weights_of_another_sweep(data, tmp_path, toy_is_importable):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run_sweep(options(data, first, seeds=[2, 3], models=["toy:GOOD", "toy:STRICT"])) == 0
-    assert run_sweep(options(data, second, seeds=[3], models=["toy:STRICT"], init=first)) == 0
+    assert run_sweep(toy.options(data, first, seeds=[2, 3], models=["toy:GOOD", "toy:STRICT"])) == 0
+    assert run_sweep(toy.options(data, second, seeds=[3], models=["toy:STRICT"], init=first)) == 0
     assert json.loads((second / "work/good-strict_seed3/model/weights.json").read_text()) == 303
     assert read_sweep(second).initial["sweep"] == "../first" and read_sweep(second).initial["dataset"] == "data"
     # one that is not there fails as a cell, and what was trained from scratch is never mixed with it
-    assert run_sweep(options(data, second, seeds=[3, 4], models=["toy:STRICT"], init=first, resume=True)) == 1
+    assert run_sweep(toy.options(data, second, seeds=[3, 4], models=["toy:STRICT"], init=first, resume=True)) == 1
     failed = [r.error for r in read_records(second) if r.status == FAILED]
     assert len(failed) == 1 and "no weights of good-strict with seed 4 to begin with" in failed[0]
     with pytest.raises(ValueError, match=r"initial\.dataset: None, not data"):
-        run_sweep(options(data, second, seeds=[3], models=["toy:STRICT"], resume=True))
+        run_sweep(toy.options(data, second, seeds=[3], models=["toy:STRICT"], resume=True))
 
 
 def test_the_sweep_that_trainings_begin_from_may_move(data, tmp_path, toy_is_importable):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run_sweep(options(data, first, seeds=[2, 3], models=["toy:GOOD"])) == 0
-    assert run_sweep(options(data, second, seeds=[2], models=["toy:GOOD"], init=first)) == 0
+    assert run_sweep(toy.options(data, first, seeds=[2, 3], models=["toy:GOOD"])) == 0
+    assert run_sweep(toy.options(data, second, seeds=[2], models=["toy:GOOD"], init=first)) == 0
     first.rename(tmp_path / "moved")
-    assert run_sweep(options(data, second, seeds=[3], models=["toy:GOOD"], init=tmp_path / "moved", resume=True)) == 0
+    assert (
+        run_sweep(toy.options(data, second, seeds=[3], models=["toy:GOOD"], init=tmp_path / "moved", resume=True)) == 0
+    )
     assert read_sweep(second).initial["sweep"] == "../moved"
 
 
 def test_a_training_serves_rows_that_are_added_in_another_order(data, tmp_path, toy_is_importable, monkeypatch):
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
     out = tmp_path / "sweep"
-    assert run_sweep(options(data, out, seeds=[2], models=["toy:GOOD"])) == 0
-    assert run_sweep(options(data, out, seeds=[2], models=["toy:STRICT", "toy:GOOD"], resume=True)) == 0
+    assert run_sweep(toy.options(data, out, seeds=[2], models=["toy:GOOD"])) == 0
+    assert run_sweep(toy.options(data, out, seeds=[2], models=["toy:STRICT", "toy:GOOD"], resume=True)) == 0
     assert len((tmp_path / "log").read_text().splitlines()) == 1
     assert {r.cell for r in read_records(out)} == {"good_seed2", "good-strict_seed2"}
 
@@ -169,27 +165,29 @@ def test_packages_of_a_family_do_not_mix(tmp_path):
 
 
 def test_a_family_that_cannot_begin_with_weights_says_so(data, tmp_path, in_process):
-    assert run_sweep(options(data, tmp_path / "first", seeds=[0])) == 0
+    assert run_sweep(toy.options(data, tmp_path / "first", seeds=[0])) == 0
     with pytest.raises(ValueError, match="alone: of a family that trains from scratch only"):
-        run_sweep(options(data, tmp_path / "second", models=["toy:GOOD", "toy:ALONE"], init=tmp_path / "first"))
+        run_sweep(toy.options(data, tmp_path / "second", models=["toy:GOOD", "toy:ALONE"], init=tmp_path / "first"))
     with pytest.raises(FileNotFoundError):
-        run_sweep(options(data, tmp_path / "second", init=tmp_path / "nothing"))
+        run_sweep(toy.options(data, tmp_path / "second", init=tmp_path / "nothing"))
     assert not (tmp_path / "second").exists()
 
 
 def test_another_source_is_another_environment(data, tmp_path, in_process, monkeypatch):
     out = tmp_path / "sweep"
-    run_sweep(options(data, out, seeds=[0]))
+    run_sweep(toy.options(data, out, seeds=[0]))
     here = runner.environment("cpu", 1)
     monkeypatch.setattr(runner, "environment", lambda *_: {**here, "source": "another"})
     with pytest.raises(ValueError, match=r"environment\.source: another, not"):
-        run_sweep(options(data, out, seeds=[0], resume=True))
+        run_sweep(toy.options(data, out, seeds=[0], resume=True))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"epochs": 0}, "epochs=0; expected at least 1"),
+        ({"jobs": 0}, "jobs=0; expected at least 1"),
+        ({"jobs": 2, "ray": "auto"}, "--jobs is of this machine alone"),
         ({"seeds": []}, "expected at least one whole number"),
         ({"conf": 2}, "conf=2"),
         ({"recipe": {"lr": 1}}, "'lr' is no training argument"),
@@ -203,18 +201,18 @@ def test_another_source_is_another_environment(data, tmp_path, in_process, monke
 )
 def test_bad_input_writes_nothing(data, tmp_path, change, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        run_sweep(options(data, tmp_path / "sweep", **change))
+        run_sweep(toy.options(data, tmp_path / "sweep", **change))
     assert not (tmp_path / "sweep").exists()
 
 
 def test_a_missing_package_skips_its_rows_only(data, tmp_path, in_process, capsys):
-    assert run_sweep(options(data, tmp_path / "sweep", models=["toy:ABSENT", "toy:GOOD"], seeds=[0])) == 0
+    assert run_sweep(toy.options(data, tmp_path / "sweep", models=["toy:ABSENT", "toy:GOOD"], seeds=[0])) == 0
     assert "skipped: absent needs a_package_that_is_not_there: pip install" in capsys.readouterr().err
     assert in_process == ["good_seed0"]
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(data, tmp_path, capsys):
-    assert run_sweep(options(data, tmp_path / "sweep", folds=4, dry_run=True)) == 0
+    assert run_sweep(toy.options(data, tmp_path / "sweep", folds=4, dry_run=True)) == 0
     printed = capsys.readouterr().out
     assert printed.count("good_seed") == 8 and "9 images of 9 patients to train on, 3 of 3 to evaluate on" in printed
     assert not (tmp_path / "sweep").exists()
@@ -224,9 +222,9 @@ def test_two_runs_do_not_write_one_sweep(data, tmp_path, in_process):
     from filelock import FileLock
 
     out = tmp_path / "sweep"
-    run_sweep(options(data, out, seeds=[0]))
+    run_sweep(toy.options(data, out, seeds=[0]))
     with FileLock(out / "work" / "lock"), pytest.raises(ValueError, match="being written by another run"):
-        run_sweep(options(data, out, seeds=[0], resume=True))
+        run_sweep(toy.options(data, out, seeds=[0], resume=True))
 
 
 def test_the_time_that_is_left_is_told_from_what_is_done():
@@ -277,139 +275,10 @@ def test_the_command_takes_what_the_user_types(data, tmp_path, in_process, monke
 # in real processes, of which each takes seconds to begin ------------------------------------------------------------
 
 
-@pytest.fixture
-def toy_is_importable(monkeypatch):
-    """Cells find the toy family."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([HERE, str(REPO)]))
-
-
-def wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-
-
-def is_alive(pid):
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.slow
 def test_bad_input_of_the_command_is_one_sentence(tmp_path):
     done = run([*SCRIPT, "--data", "none.yaml", "--models", "yolov8n", "--out", str(tmp_path / "s")], tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("benchmark_all: ") and "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_a_kill_of_the_parent_loses_the_running_cell_only(data, tmp_path, toy_is_importable, monkeypatch, capsys):
-    out, log = tmp_path / "sweep", tmp_path / "log"
-    log.touch()
-    models = ["toy:GOOD", "toy:BAD"]
-    asked = ["--data", data, "--models", ",".join(models), "--seeds", "7", "--latency-rounds", "0", "--out", str(out)]
-    environment = {**os.environ, "TOY_LOG": str(log), "TOY_SECONDS": "3"}
-    parent = subprocess.Popen([*SCRIPT, *asked], env=environment, stdout=subprocess.DEVNULL)
-    wait_for(
-        lambda: len(log.read_text().splitlines()) == 2 or parent.poll() is not None
-    )  # the second training is on its way
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
-    child = int(log.read_text().splitlines()[1].split()[-1])
-    wait_for(lambda: not is_alive(child), 10)
-    assert {r.cell: r.status for r in read_records(out)} == {"good_seed7": DONE}
-
-    # a row more, which shares the training that is done: its weights serve
-    before = (out / "cells" / "good_seed7" / "record.json").read_bytes()
-    monkeypatch.setenv("TOY_LOG", str(log))
-    assert run_sweep(options(data, out, models=[*models, "toy:STRICT"], seeds=[7], resume=True)) == 0
-    assert (out / "cells" / "good_seed7" / "record.json").read_bytes() == before
-    printed = capsys.readouterr().out
-    assert "done    bad_seed7" in printed and "3/3 cells" in printed
-    assert [x.split()[0] for x in log.read_text().splitlines()] == ["good", "bad", "bad"]
-    records = {r.cell: r for r in read_records(out)}
-    assert records["good_seed7"].metrics["map50_95"] > records["bad_seed7"].metrics["map50_95"]
-    assert records["good_seed7"].metrics["accuracy"] > records["good-strict_seed7"].metrics["accuracy"]
-    r = records["bad_seed7"]
-    assert r.command == f"python -m yolospine_ultra.benchmark.cell {os.path.relpath(out)} bad_seed7"
-    assert r.images == {"train": 8, "val": 4} and r.environment["source"] == read_sweep(out).environment["source"]
-    assert r.memory["train_rss"] > 100 and r.seconds["total"] > r.seconds["train"] and r.parameters == 16
-    with (out / "comparisons.csv").open() as f:
-        row = next(csv.DictReader(f))
-    assert (row["a"], row["b"], row["metric"]) == ("good", "bad", "map50_95") and float(row["diff"]) > 0
-
-
-@pytest.mark.slow
-def test_trainings_run_side_by_side(data, tmp_path, toy_is_importable, monkeypatch):
-    log = tmp_path / "log"
-    monkeypatch.setenv("TOY_LOG", str(log))
-    monkeypatch.setenv("TOY_SECONDS", "30")
-    asked = [
-        "--data",
-        data,
-        "--models",
-        "toy:GOOD,toy:BAD,toy:OTHER",
-        "--seeds",
-        "0",
-        "--latency-rounds",
-        "0",
-        "--jobs",
-        "2",
-    ]
-    parent = subprocess.Popen([*SCRIPT, *asked, "--out", str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: (log.is_file() and len(log.read_text().splitlines()) == 2) or parent.poll() is not None)
-    children = [int(x.split()[-1]) for x in log.read_text().splitlines()]
-    assert all(is_alive(c) for c in children)
-    parent.send_signal(signal.SIGINT)  # both end, and the third never begins
-    assert "go on with --resume" in parent.communicate(timeout=20)[1] and parent.returncode == 130
-    assert not any(is_alive(c) for c in children) and len(log.read_text().splitlines()) == 2
-
-    monkeypatch.setenv("TOY_SECONDS", "0")
-    models = ["toy:GOOD", "toy:BAD", "toy:OTHER"]
-    assert run_sweep(options(data, tmp_path / "cut", models=models, seeds=[0], jobs=2, resume=True)) == 0
-    assert run_sweep(options(data, tmp_path / "single", models=models, seeds=[0])) == 0
-    found = [{r.cell: r.metrics for r in read_records(tmp_path / n)} for n in ("cut", "single")]
-    assert found[0] == found[1] and len(found[0]) == 3
-
-
-@pytest.mark.slow
-def test_failures_of_a_cell_are_recorded_and_the_sweep_goes_on(data, tmp_path, toy_is_importable, monkeypatch):
-    out = tmp_path / "sweep"
-    monkeypatch.setenv("TOY_FAIL", "bad:kill,other:raise")
-    models = ["toy:BAD", "toy:OTHER", "toy:GOOD"]
-    assert run_sweep(options(data, out, models=models, seeds=[3])) == 1
-    records = {r.cell: r for r in read_records(out)}
-    assert records["bad_seed3"].error.startswith("the process was ended by SIGKILL")
-    assert records["other_seed3"].error == "RuntimeError: the toy is broken"
-    assert records["good_seed3"].status == DONE
-    with (out / "summary.csv").open() as f:
-        assert {r["model"] for r in csv.DictReader(f)} == {"good"}
-    # data that changes while a sweep runs is found out by the cell
-    (Path(data).parent / "labels" / "val" / "v0.txt").write_text("1 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(processes.EnvironmentDiffersError, match="The data has changed since the sweep was begun"):
-        processes.run_job(out, read_sweep(out), Job(("good",), 4, None))
-    assert len(read_records(out)) == 3
-
-
-@pytest.mark.slow
-def test_equal_seeds_of_a_real_model_give_equal_results(data, tmp_path):
-    outs = [tmp_path / "first", tmp_path / "second"]
-    for rounds, out in enumerate(outs):
-        real = {"models": ["yolov8n"], "seeds": [4], "epochs": 2, "imgsz": 64, "batch": 2}
-        recipe = {"warmup_epochs": 0, "lr0": 0.01}
-        assert run_sweep(options(data, out, **real, rounds=rounds, recipe=recipe)) == 0
-    first, second = (read_records(out)[0] for out in outs)
-    assert first.confusion == second.confusion and first.metrics == second.metrics
-    files = [(out / "cells" / first.cell / "predictions.json").read_bytes() for out in outs]
-    assert files[0] == files[1] and len(json.loads(files[0])) > 3
-    first, second = (read_training(out / "work" / first.cell) for out in outs)
-    states = [YOLO(t.weights).model.state_dict() for t in (first, second)]
-    assert states[0].keys() == states[1].keys() and all((states[0][k] == states[1][k]).all() for k in states[0])
-    latency = json.loads((outs[1] / "latency.json").read_text())["models"]["yolov8n"]
-    assert latency["median_ms"] > 0 and latency["trained"] is True
-    assert not list(Path(data).parent.rglob("*.cache"))  # nothing is left beside the user's data
 
 
 def test_the_toy_family_keeps_to_the_contract(data, tmp_path):

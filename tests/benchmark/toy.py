@@ -29,6 +29,15 @@ def write_patients(root):
     return str(file)
 
 
+def options(data, out, **changes):
+    """Options of a sweep of toys."""
+    from yolospine_ultra.benchmark.runner import Options
+
+    return Options(
+        **{"data": data, "out": out, "models": ["toy:GOOD", "toy:BAD"], "seeds": [0, 1], "rounds": 0, **changes}
+    )
+
+
 class ToyDetector:
     def __init__(self, noise, seed, threshold):
         self.module = nn.Linear(3, 4)
