@@ -55,7 +55,7 @@ def weights(tiny, tmp_path_factory):
     model = YOLO("yolospine-n.yaml")
     model.train(
         data=str(tiny), epochs=8, imgsz=96, batch=2, device="cpu", amp=False, plots=False, project=str(out),
-        lr0=2e-3, backbone_lr=1.0, mosaic=0.0, val=False, warmup_epochs=1,
+        lr0=2e-3, mosaic=0.0, val=False, warmup_epochs=1,
     )  # fmt: skip
     return shutil.copy(model.trainer.last, out / "best.pt")
 

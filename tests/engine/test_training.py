@@ -67,7 +67,7 @@ def test_safe_load(trained, tmp_path):
         ["single_cls=True"],
         ["suppression=hard"],
         ["suppression=linear", "multi_scale=0.5"],
-        ["optimizer=SGD", "backbone_lr=1.0"],
+        ["optimizer=SGD", "backbone_lr=0.5"],
     ],
     ids=" ".join,
 )
@@ -212,7 +212,7 @@ def test_backbone_has_its_own_learning_rate(tiny, tmp_path):
         assert total == len(list(t.model.parameters()))
 
     model.add_callback("on_train_start", look)
-    model.train(data=str(tiny), epochs=1, project=str(tmp_path), lr0=0.002, **SMALL)
+    model.train(data=str(tiny), epochs=1, project=str(tmp_path), lr0=0.002, backbone_lr=0.5, **SMALL)
     assert seen == {True: {0.001}, False: {0.002}}
 
 
@@ -331,7 +331,7 @@ def test_four_images_are_learnt_by_heart(tmp_path):
     off = dict.fromkeys((*changes, "warmup_epochs", "weight_decay"), 0.0)
     model = YOLO("yolospine-n.yaml")
     model.train(
-        data=str(tmp_path / "four.yaml"), epochs=120, project=str(tmp_path), lr0=2e-3, backbone_lr=1.0, val=False,
+        data=str(tmp_path / "four.yaml"), epochs=120, project=str(tmp_path), lr0=2e-3, val=False,
         **(SMALL | {"imgsz": 256} | off),
     )  # fmt: skip
     assert model.val(imgsz=256, plots=False, data=str(tmp_path / "four.yaml")).box.map50 >= 0.95

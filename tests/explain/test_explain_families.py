@@ -158,13 +158,16 @@ def test_stage_1_of_yolo_agrees_with_the_whole_call_of_the_library():
         assert (laid - laid.min()) / (1 - laid.min()) == pytest.approx(expected, abs=1e-3), method
 
 
-def test_stage_1_of_yolospine_is_the_sum_of_both_logits():
+def test_stage_1_of_yolospine_is_a_class_against_the_background():
     model, scene, found = look("yolospine-n")
     finding = found[0]
     head = model.head
     feats = [f.detach().requires_grad_() for f in scene.leaves]
-    preds = head.dense(feats)
-    score = preds["obj"][0, 0, finding.place] + preds["cls"][0, finding.category, finding.place]
+    logits = [
+        branch[2](branch[1](branch[0](f))) - background(box[1](box[0](f)))
+        for branch, background, box, f in zip(head.cv3, head.background, head.cv2, feats, strict=True)
+    ]
+    score = torch.cat([x.flatten(2) for x in logits], 2)[0, finding.category, finding.place]
     level = int(np.searchsorted(np.cumsum([f[0, 0].numel() for f in feats]), finding.place, side="right"))
     (expected,) = torch.autograd.grad(score, [feats[level]])
     (got,) = scene.patches(finding, finding.category, STAGE1)

@@ -9,6 +9,7 @@ from ultralytics.utils.ops import xywh2xyxy
 
 from yolospine_ultra.data.relations import Relations, fit_relations
 from yolospine_ultra.engine.model import PluginDetectionModel
+from yolospine_ultra.nn.dde import DDEDetect
 from yolospine_ultra.nn.mldr import MLDR, _widen
 from yolospine_ultra.nn.order import order_in_column
 from yolospine_ultra.nn.proposals import Proposals, agree, choose_anchors, evidence_of
@@ -55,6 +56,36 @@ def test_perfect_stage_one_gives_proposals_of_iou_one():
     assert box_iou(truth, found.boxes[0]).amax(1).min() > 1 - 1e-4
     assert found.objectness.min() > 0.99
     torch.testing.assert_close(found.evidence, torch.tensor(1 / 4).logit().expand(1, 3, 4))
+
+
+def test_scores_of_stage_one_are_a_softmax_over_the_classes_and_the_background():
+    h, feats = head(nc=3)
+    for layer in (*h.background, *(branch[-1] for branch in h.cv3)):
+        torch.nn.init.normal_(layer.weight, std=0.5)
+    preds = h.dense(feats)
+    towers = [branch[1](branch[0](f)) for branch, f in zip(h.cv2, feats, strict=True)]
+    background = torch.cat([layer(t).flatten(2) for layer, t in zip(h.background, towers, strict=True)], 2)
+    expected = torch.cat((preds["cls"], background), 1).softmax(1)
+    torch.testing.assert_close(DDEDetect.scores(preds), expected[:, :3])
+    torch.testing.assert_close(preds["obj"].sigmoid(), 1 - expected[:, 3:])
+
+
+def test_a_class_is_taught_by_objectness_where_it_is_likely():
+    """What tells a rare class from everything else has to reach objectness, or stage 2 never sees its regions."""
+    h, feats = head(nc=3)
+    rare = h.cv3[0][-1].bias
+    rare.data[2] = 4.0
+    h.dense(feats)["obj"][:, :, 0].sum().backward()
+    assert rare.grad[2] > 0.8 * len(feats[0]) and rare.grad.sum() == pytest.approx(len(feats[0]), rel=1e-4)
+
+
+def test_a_checkpoint_whose_objectness_was_an_output_by_itself_is_refused(tmp_path):
+    h, _ = head()
+    h.obj = h.background
+    del h.background
+    torch.save(h, tmp_path / "old.pt")
+    with pytest.raises(RuntimeError, match="Train the model again"):
+        torch.load(tmp_path / "old.pt", weights_only=False)
 
 
 def test_output_contract_one_score_a_column():

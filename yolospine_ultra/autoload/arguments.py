@@ -11,7 +11,7 @@ import sys
 ARGUMENTS = {
     "suppression": "gaussian",  # Soft-NMS with a "gaussian" or "linear" decay, or "hard" NMS
     "soft_sigma": 0.5,  # sigma of the Gaussian decay
-    "backbone_lr": 0.5,  # learning rate of the backbone relative to lr0
+    "backbone_lr": 1.0,  # learning rate of the backbone relative to lr0; the paper's 0.5 is for fine-tuning
     "mri_augment": 0.0,  # probability that a training image gets blur, Rician noise, motion or a bias field; 0 to 1
     "class_centric": 0.0,  # extra training samples of images with rare classes, relative to the set; 0 to 10
     "calibrate": False,  # whether scores are scaled by the temperatures that scripts/calibrate.py put in the checkpoint

@@ -2,7 +2,7 @@
 
 Shape shorthand: A anchor points over all levels, K proposals, C classes, D channels of a region's features.
 
-Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains o + z_c, the logits of objectness and class: the logarithm of
+Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains z_c - b, the logits of class and background: the logarithm of
 its score up to what normalises it, so that it does not saturate as the softmax does. Stage 2 explains MLDR's logit in
 the features that RoIAlign cuts out, 7 x 7 bins over the proposal and 7 x 7 over the wide region around it, each map put
 back where its bins lie. What reaches stage 2 otherwise, the order of objects and what stage 1 says of them, is held
@@ -51,7 +51,8 @@ class SpineScene(YoloScene):
     def __init__(self, head: DDEDetect, preds: dict[str, Any], leaves: Sequence[Tensor], size: tuple[int, int]) -> None:
         boxes = head._get_decode_boxes(preds)[0].T
         grids = [tuple(f.shape[2:]) for f in preds["feats"]]
-        super().__init__(boxes, preds["obj"][0] + preds["cls"][0], leaves, grids, size, True)
+        logits = preds["obj"][0] + preds["cls"][0].log_softmax(0)  # z_c - b
+        super().__init__(boxes, logits, leaves, grids, size, True)
         self.head, self.preds = head, preds
         self.proposals = head.propose(preds) if isinstance(head, SpineDetect) else None
         self._regions: dict[bytes, tuple[Tensor, Tensor]] = {}

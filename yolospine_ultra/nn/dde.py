@@ -4,8 +4,14 @@ Shape shorthand: B images, A anchor points over all levels, C classes, R bins of
 
 Source: YOLOspine (Masood and Taj 2026), section "Stage 1": N1 x (C1 + 4 + 1) predictions on three scales, softmax over
 the classes, objectness o, boxes by CIoU; box distribution (DFL) from Li et al. 2020. The class tower is depth-wise as
-in YOLO11. Deviation: the softmax runs over all classes of the dataset, not over a disjoint subset, because which
-disorders are disjoint is a property of the data; what overlaps is decided by stage 2.
+in YOLO11.
+
+Deviations. The softmax runs over all classes of the dataset, not over a disjoint subset, because which disorders are
+disjoint is a property of the data; what overlaps is decided by stage 2. Objectness is not an output by itself: with
+class logits z and a logit b of the background it is o = sigmoid(log sum_c exp z_c - b), so that o * softmax(z)_c is the
+probability of class c in a softmax over the classes and the background. What tells a rare finding from everything else
+so counts as an object too; an objectness that the box tower alone has to know hardly ever learns it
+(docs/experiments.md, 19).
 """
 
 from __future__ import annotations
@@ -33,8 +39,9 @@ class DDEDetect(Detect):
 
     Inference output is (B, 4 + C, A): centre x, centre y, width, height in input pixels, and scores o * softmax. In
     training, or beside the output in evaluation, a dict of raw predictions: "boxes" (B, 4R, A) box distributions,
-    "obj" (B, 1, A) and "cls" (B, C, A) logits, "feats" the input maps, "towers" the class features of each level; in
-    evaluation also "scores" (B, C, A), the logits of the scores, which the host explains and distils.
+    "obj" (B, 1, A) and "cls" (B, C, A), logits of o and of the softmax, "feats" the input maps, "towers" the class
+    features of each level; in evaluation also "scores" (B, C, A), the logits of the scores, which the host explains and
+    distils.
 
     Args:
         nc: number of classes C.
@@ -57,25 +64,36 @@ class DDEDetect(Detect):
             )
             for c in ch
         )
-        self.obj = nn.ModuleList(nn.Conv2d(c2, 1, 1) for _ in ch)
+        self.background = nn.ModuleList(nn.Conv2d(c2, 1, 1) for _ in ch)
         self.tower_channels = c3
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "background" not in state["_modules"]:
+            raise RuntimeError(
+                "This checkpoint's DDE has an objectness of its own, as yolospine_ultra had before the logit of the "
+                "background; its weights mean something else now. Train the model again, or load it with the "
+                "yolospine_ultra that trained it."
+            )
+        super().__setstate__(state)
 
     def bias_init(self) -> None:
         """Prior of the biases: boxes of two strides a side, about five objects an image, classes equally likely."""
-        for box, cls, obj, stride in zip(self.cv2, self.cv3, self.obj, self.stride.tolist(), strict=True):
+        levels = zip(self.cv2, self.cv3, self.background, self.stride.tolist(), strict=True)
+        for box, cls, background, stride in levels:
             box[-1].bias.data[:] = 2.0
             cls[-1].bias.data[:] = 0.0
-            obj.bias.data[:] = math.log(5 / (640 / stride) ** 2)
+            background.bias.data[:] = math.log(self.nc) - math.log(5 / (640 / stride) ** 2)
 
     def dense(self, feats: list[Tensor]) -> dict[str, Any]:
         """Raw predictions of stage 1 on all levels, as the class docstring names them."""
         boxes, obj, cls, towers = [], [], [], []
-        for x, box_branch, cls_branch, obj_branch in zip(feats, self.cv2, self.cv3, self.obj, strict=True):
+        for x, box_branch, cls_branch, background in zip(feats, self.cv2, self.cv3, self.background, strict=True):
             regression = box_branch[1](box_branch[0](x))
             tower = cls_branch[1](cls_branch[0](x))
+            classes = cls_branch[2](tower)
             boxes.append(box_branch[2](regression).flatten(2))
-            obj.append(obj_branch(regression).flatten(2))
-            cls.append(cls_branch[2](tower).flatten(2))
+            obj.append((classes.logsumexp(1, keepdim=True) - background(regression)).flatten(2))
+            cls.append(classes.flatten(2))
             towers.append(tower)
         return {
             "boxes": torch.cat(boxes, 2),

@@ -150,7 +150,7 @@ _SCALES = {
     "yolo26": ("nsmlx", "YOLOv26m"),
 }
 # what the trainer of these models has as defaults for all of them, see `engine.arguments`
-_OURS = {"backbone_lr": 0.5, "cls_pw": 0.25}
+_OURS = {"cls_pw": 0.25}
 _VARIANTS = {
     "": "",
     "-nogelan": "C2f in place of GELAN",
