@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import REPO, run
+from PIL import ExifTags, Image
 
 from yolospine_ultra.data.labels import read_label_folder
 from yolospine_ultra.data.public import prepare_mendeley, prepare_rsna, prepare_spider
@@ -113,6 +114,18 @@ def test_images_and_boxes_are_those_of_the_source(tmp_path, order):
     assert {row["sequence"] for row in rows} == {"t1", "t2"}
 
 
+def test_a_photograph_turned_by_exif_has_its_boxes_where_the_host_sees_them(tmp_path):
+    source = write_download(tmp_path / "in", SMALL, SMALL_LABELS)
+    turned = next((source / "images" / "train").glob("*.png"))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the stored rows are columns
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 40), np.uint8)).save(turned, exif=exif)
+    prepare_mendeley(source, tmp_path / "out")
+    (row,) = [r for r in csv.DictReader((tmp_path / "out" / "images.csv").open()) if r["source"].endswith(turned.name)]
+    seen = cv2.imread(str(tmp_path / "out" / "images" / row["split"] / row["image"]))
+    assert (int(row["height"]), int(row["width"])) == seen.shape[:2] == (40, 24)
+
+
 def test_the_same_seed_gives_the_same_folder(tmp_path):
     source = write_download(tmp_path / "in", SMALL, SMALL_LABELS)
     trees = []
@@ -197,6 +210,8 @@ def test_the_host_takes_the_folder(tmp_path):
     from ultralytics.data.utils import check_det_dataset
 
     prepare_mendeley(write_download(tmp_path / "in", SMALL, SMALL_LABELS), tmp_path / "out")
+    for file in (tmp_path / "out").glob("*.*"):  # nor may it tell where it was made
+        assert str(tmp_path) not in file.read_text(encoding="utf-8"), file.name
     (tmp_path / "out").rename(tmp_path / "moved")
     data = check_det_dataset(str(tmp_path / "moved" / "dataset.yaml"), autodownload=False)
     assert data["names"] == dict(enumerate(DISORDERS))

@@ -26,6 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
+from PIL import ImageOps
 from ultralytics.utils import TQDM
 
 from yolospine_ultra.data.images import open_image
@@ -248,9 +249,10 @@ def _boxes(
 
 
 def _read_image(file: Path, name: str, problems: list[Problem]) -> np.ndarray | None:
-    """Pixels (H, W) or (H, W, 3), BGR, uint8; None where they cannot be had, which is then a problem."""
+    """Pixels (H, W) or (H, W, 3), BGR, uint8, turned as EXIF says; None and a problem where they cannot be had."""
     try:
-        with open_image(file) as image:
+        with open_image(file) as stored:
+            image = ImageOps.exif_transpose(stored)  # as the host and OpenCV turn it
             if image.mode not in _DECODED:
                 problems.append(Problem(name, "depth", f"pixels of mode {image.mode}, expected 8 bits; left out"))
                 return None

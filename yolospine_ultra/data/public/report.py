@@ -83,11 +83,11 @@ class Report:
         return [c for c in self.comparisons if c.deviates]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """Everything, as JSON can hold it; of folders their names, since the report goes where the dataset goes."""
         return {
             "dataset": self.dataset,
-            "source": self.source,
-            "out": self.out,
+            "source": Path(self.source).name,
+            "out": Path(self.out).name,
             "images": self.images,
             "patients": self.patients,
             "labels": self.labels,
