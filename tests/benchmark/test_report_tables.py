@@ -125,7 +125,7 @@ def test_parts_of_our_own_are_shown_where_rows_differ_in_them(tmp_path):
     names = ("yolospine-n", *variants, "yolov8n")
     sweep = make_sweep(names)
     sweep.models["yolospine-n-undeclared"] = dataclasses.replace(
-        sweep.models["yolospine-n-undeclared"], build={"yaml": "yolospine-n.yaml"}, predict={"relations": False}
+        sweep.models["yolospine-n-undeclared"], build={"yaml": "yolospine-n.yaml", "declared": False}
     )
     folder = write_small_sweep(tmp_path, sweep)
     lines = [f"toy,{m},n,map50_95,all,2,0.4,0.01,0.31,0.49" for m in names]

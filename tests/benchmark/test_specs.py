@@ -66,7 +66,7 @@ def test_true_costs(model, parameters, fused, gflops, fused_gflops):
 
 def test_ours_has_all_of_stage_two():
     spec = specs.cost_of(PluginDetectionModel("yolospine-n.yaml", nc=6, verbose=False), 128)
-    assert spec.regions == 150  # 75 proposals, each in a narrow and a wide region
+    assert spec.regions == 200  # 100 proposals, each in a narrow and a wide region
 
 
 def test_grey_images_have_a_thinner_first_layer():

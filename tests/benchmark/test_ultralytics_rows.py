@@ -13,7 +13,6 @@ from yolospine_ultra.benchmark.dataset import make_view, read_data
 from yolospine_ultra.benchmark.families import polygon_seg, rtdetr, ultralytics_family
 from yolospine_ultra.benchmark.family import Budget
 from yolospine_ultra.benchmark.zoo import common_recipe, rows
-from yolospine_ultra.nn.relations import no_facts
 
 
 @pytest.fixture
@@ -66,27 +65,9 @@ def test_the_host_is_told_what_the_dataset_declares_of_its_classes(tmp_path, fak
     cell = make_view(read_data(str(file)), None, tmp_path / "view")
     ultralytics_family.FAMILY.train(rows()["yolospine-n"], cell, budget(), tmp_path)
     assert yaml.safe_load(Path(fake.arguments["data"]).read_text())["same_finding"] == [names]
-
-
-def test_what_is_declared_can_be_left_out_of_the_scores(cell, tmp_path):
-    from ultralytics import YOLO
-
-    declared = YOLO("yolospine-n.yaml")
-    nc = declared.model.model[-1].nc
-    first, pair = torch.eye(nc)[0], torch.ones(nc, nc)
-    facts = no_facts(nc)._replace(normal=first, together=pair, shared=pair / 4, credibility=torch.tensor(0.75))
-    declared.model.model[-1].relations.declare(facts)
-    declared.save(tmp_path / "declared.pt")
-    whole, without = (
-        ultralytics_family.FAMILY.load(rows()[name], tmp_path / "declared.pt", cell, budget())
-        .module.model[-1]
-        .relations
-        for name in ("yolospine-n", "yolospine-n-undeclared")
-    )
-    logits, counts = torch.randn(5, nc), torch.zeros(5, 2)
-    torch.testing.assert_close(without(logits, counts), logits.sigmoid())
-    assert torch.equal(without.shared, whole.shared) and without.credibility == 0.75  # what the labels show is kept
-    assert not torch.allclose(whole(logits, counts), logits.sigmoid(), atol=0.01)
+    ultralytics_family.FAMILY.train(rows()["yolospine-n-undeclared"], cell, budget(), tmp_path)
+    untold = yaml.safe_load(Path(fake.arguments["data"]).read_text())
+    assert "same_finding" not in untold and list(untold["names"].values())[:2] == names
 
 
 def test_a_training_begins_with_weights_and_a_last_layer_of_its_own(cell, tmp_path):

@@ -73,6 +73,9 @@ def test_which_labels_share_a_box():
     assert shared.flatten().tolist() == pytest.approx([0, half, 0, third, 0, 0, 0, 0, 0])
     many = fit(labels * 99, ()).shared
     assert 0.45 < many[0, 1] < 0.5 and (many >= shared).all()  # more of the same proves more
+    group = fit(labels).shared  # 1 and 2 are taught as one: all boxes of either are the other's
+    assert (group[1, 2], group[1, 0], group[0, 1]) == (group[2, 1], group[2, 0], group[0, 2])
+    assert group[1, 2] == pytest.approx(binomtest(12, 12).proportion_ci(method="wilson").low)
     near = {"cls": np.array([[0], [1]]), "bboxes": np.array([[0.5, 0.5, 0.2, 0.1], [0.5, 0.55, 0.2, 0.1]])}  # IoU 1/3
     assert (fit([near] * 9, ()).shared == 0).all() and (fit([], ()).shared == 0).all()
 

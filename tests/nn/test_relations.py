@@ -27,8 +27,8 @@ def test_nothing_declared_is_the_sigmoid():
 
 
 def test_one_finding_at_two_levels_by_hand():
-    # either is present with 1 - (1 - .5)(1 - .2) = .6; at two below the logits of the shares are 1 and -1
-    logits = torch.tensor([[0.5, 0.7, 0.2]]).logit()
+    # either is present with the mean of their logits, of .6; at two below the logits of the shares are 1 and -1
+    logits = torch.tensor([[0.6, 0.7, 0.6]]).logit() + torch.tensor([[2.0, 0, -2]])
     share = 1 / (1 + torch.tensor(-2.0).exp())
     got = relations()(logits, torch.tensor([[9.0, 2]]))
     torch.testing.assert_close(got, torch.stack((0.6 * share, torch.tensor(0.7), 0.6 * (1 - share)))[None])
@@ -66,6 +66,22 @@ def test_evidence_stays_within_what_the_head_takes_for_most_sure(logits):
     e = torch.tensor(logits)
     got = r.marginal(e)
     assert (got >= e - 1e-4).all() and (got <= torch.tensor(0.99 / 0.01).log() + 1e-4).all()
+
+
+def test_labels_of_a_group_teach_all_of_it():
+    labels = torch.tensor([[[1.0, 0, 0], [0, 1, 0]], [[1, 1, 1], [0, 0, 0]]])
+    assert relations().taught(labels).tolist() == [[[1, 0, 1], [0, 1, 0]], [[1, 1, 1], [0, 0, 0]]]
+    assert torch.equal(ClassRelations(3).taught(labels), labels)
+
+
+def test_a_checkpoint_that_was_taught_one_by_one_is_refused(tmp_path):
+    r = relations()
+    torch.save(r, tmp_path / "before.pt")
+    with pytest.raises(RuntimeError, match="taught classes of one finding one by one"):
+        torch.load(tmp_path / "before.pt", weights_only=False)
+    r.shared.copy_((TOGETHER - torch.eye(3)) * 0.1)  # the boxes of one are the other's
+    torch.save(r.half(), tmp_path / "now.pt")
+    assert torch.equal(torch.load(tmp_path / "now.pt", weights_only=False).together, TOGETHER.half())
 
 
 def test_groups_do_not_disturb_each_other():

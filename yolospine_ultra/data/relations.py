@@ -77,9 +77,14 @@ def fit_relations(labels: Sequence[dict[str, Any]], relations: Relations, nc: in
     """
     labels = list({x.get("im_file", i): x for i, x in enumerate(labels)}.values())
     boxes = sum(len(x["cls"]) for x in labels)
-    facts = no_facts(nc)._replace(shared=_shared(labels, nc), credibility=torch.tensor(boxes / (boxes + HALF_CREDIBLE)))
-    if relations == Relations(None, []):
-        return facts
+    facts = no_facts(nc)._replace(credibility=torch.tensor(boxes / (boxes + HALF_CREDIBLE)))
+    if relations != Relations(None, []):
+        _declared(facts, labels, relations)
+    return facts._replace(shared=_shared(labels, facts.together))
+
+
+def _declared(facts: Facts, labels: Sequence[dict[str, Any]], relations: Relations) -> None:
+    """Write the normal class and the groups into `facts`."""
     classes, counts = _levels(labels)
     if relations.normal is not None and (classes == relations.normal).any():
         facts.normal[relations.normal] = 1
@@ -91,19 +96,20 @@ def fit_relations(labels: Sequence[dict[str, Any]], relations: Relations, nc: in
         for c, w, b in zip(order, weights, biases, strict=True):
             facts.slope[c], facts.offset[c] = torch.as_tensor(w), float(b)
             facts.together[c, present] = 1
-    return facts
 
 
-def _shared(labels: Iterable[dict[str, Any]], nc: int) -> Tensor:
+def _shared(labels: Iterable[dict[str, Any]], together: Tensor) -> Tensor:
     """P(j | c) in row c, (C, C): least share of the boxes of c that stage 1 is taught j at too (IoU >= `SAME_REGION`).
 
+    Where a class of a group is labelled, all of `together` is taught.
     Least is the lower end of Wilson's 95% interval: the few boxes of a rare class prove little.
     """
+    nc = len(together)
     boxes_of, shared = torch.zeros(nc), torch.zeros(nc, nc)
     for label in labels:
         boxes = xywh2xyxy(torch.as_tensor(np.asarray(label["bboxes"])).float().reshape(-1, 4))
         classes = torch.as_tensor(np.asarray(label["cls"])).reshape(-1).long()
-        one_hot = torch.nn.functional.one_hot(classes, nc).float()
+        one_hot = torch.nn.functional.one_hot(classes, nc).float() @ together
         boxes_of += one_hot.sum(0)
         shared += one_hot.T @ ((box_iou(boxes, boxes) >= SAME_REGION).float() @ one_hot).clamp(max=1)
     pairs = [(c, j) for c in range(nc) for j in range(nc) if c != j and shared[c, j]]

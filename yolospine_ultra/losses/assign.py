@@ -87,7 +87,7 @@ def match_regions(
         regions: (R, 4).
         index: image of each region, (R,).
         boxes: ground truths (G, 4).
-        labels: their classes, (G,).
+        labels: the classes that each teaches, (G, C) in {0, 1}.
         image: their images, (G,).
         thresholds: overlap from which a region answers for a ground truth of a class, (C,).
 
@@ -99,8 +99,8 @@ def match_regions(
     if not len(boxes):
         return match
     overlap = box_iou(regions, boxes) * (index[:, None] == image)
-    for c in labels.unique().tolist():
-        mine = (labels == c).nonzero()[:, 0]
+    for c in labels.any(0).nonzero()[:, 0].tolist():
+        mine = labels[:, c].nonzero()[:, 0]
         best, which = overlap[:, mine].max(1)
         match[:, c] = torch.where(best >= thresholds[c], mine[which], -1)
     return match

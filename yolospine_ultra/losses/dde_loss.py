@@ -39,6 +39,10 @@ class DDELoss(v8DetectionLoss):
         items = self.stage_one(preds, self.truths(preds, batch))
         return self.total(items, len(preds["obj"]))
 
+    def taught(self, labels: Tensor) -> Tensor:
+        """Labels (..., C) in {0, 1} that regions are taught, of those they have."""
+        return labels
+
     @staticmethod
     def total(items: dict[str, Tensor], batch_size: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The host's form of a loss: the terms times the batch size, and detached for the log."""
@@ -74,6 +78,7 @@ class DDELoss(v8DetectionLoss):
                 labels = multi_hot_labels(gt_labels, gt_boxes, gt_valid, self.nc)
             else:
                 labels = one_hot_labels(gt_labels, gt_valid, self.nc)
+            labels = self.taught(labels)
             if labels.shape[1]:
                 labels = labels.gather(1, gt_index.long()[..., None].expand(-1, -1, self.nc))[positive]
             else:  # no ground truth in the whole batch: nothing is positive

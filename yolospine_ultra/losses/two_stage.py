@@ -19,7 +19,7 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.metrics import bbox_iou
 
-from yolospine_ultra.losses.assign import match_regions, sample_regions
+from yolospine_ultra.losses.assign import match_regions, one_hot_labels, sample_regions
 from yolospine_ultra.losses.dde_loss import DDELoss
 from yolospine_ultra.losses.weighted_bce import weighted_bce
 from yolospine_ultra.nn.boxes import safe_boxes
@@ -35,6 +35,12 @@ class TwoStageLoss(DDELoss):
     def __init__(self, model: DetectionModel) -> None:
         super().__init__(model)
         self.thresholds = torch.tensor(self.head.match_iou, device=self.device)
+        if self.weights is not None:
+            self.weights = self.head.relations.averaged(self.weights)
+
+    def taught(self, labels: Tensor) -> Tensor:
+        """Labels (..., C) in {0, 1} that regions are taught, of those they have: with a class all of its group."""
+        return self.head.relations.taught(labels)
 
     def loss(self, preds: dict[str, Any], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss terms times the batch size, and each of them by name, detached."""
@@ -46,7 +52,8 @@ class TwoStageLoss(DDELoss):
         """The two terms of stage 2, scaled by their gains."""
         gt_labels, gt_boxes, gt_valid = truths
         image, row = gt_valid[..., 0].nonzero(as_tuple=True)
-        labels, boxes = gt_labels[image, row, 0].long(), gt_boxes[image, row]
+        labels = self.taught(one_hot_labels(gt_labels, gt_valid, self.nc))[image, row]
+        boxes = gt_boxes[image, row]
         height, width = (n * self.head.finest for n in preds["feats"][0].shape[2:])
 
         proposals = self.head.propose(preds)

@@ -22,20 +22,20 @@ class c, the rules are
 
 1. Normal class N: l_c' = (1 - v) l_c - v l_N for every other class. What is not normal is more likely anything else,
    and normality is learnt from many.
-2. Group G, one finding at different levels: q_G = 1 - prod over c in G of (1 - sigmoid(l_c')), the probability that
-   any of it is present, and q_c = q_G * P(c | G, n) at a region with n = (above, below) objects in its column. P is a
-   multinomial logistic fitted to the training labels of whole images (`yolospine_ultra.data.relations`), not trained
-   with the network: a mosaic of four images has no levels to count.
+2. Group G, one finding at different levels: both stages are taught all of G wherever one of it is labelled, so that
+   every class of G learns from the boxes of all. q_G = sigmoid(mean over c in G of l_c'), and q_c = q_G * P(c | G, n)
+   at a region with n = (above, below) objects in its column. P is a multinomial logistic fitted to the training labels
+   of whole images (`yolospine_ultra.data.relations`), not trained with the network: a mosaic of four images has no
+   levels to count.
 
 A dataset that declares nothing gets q_c = sigmoid(l_c).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolospine_ultra.nn.proposals import MOST_SURE
@@ -49,10 +49,10 @@ class Facts(NamedTuple):
 
     Attributes:
         normal: 1 for the normal class, (C,).
-        together: 1 where two classes are one finding, (C, C).
+        together: 1 where two classes are one finding, (C, C), ones on the diagonal.
         slope: of the logits of P(c | G, n), (C, 2).
         offset: theirs, (C,).
-        shared: P(j | c) in row c, (C, C), zeros on the diagonal.
+        shared: P(j | c) in row c, (C, C), zeros on the diagonal; of what is taught, so that a group shares all boxes.
         credibility: Z, 0..1; a count would not fit a checkpoint's half precision.
     """
 
@@ -88,9 +88,23 @@ class ClassRelations(nn.Module):
         for name, value in facts._asdict().items():
             getattr(self, name).copy_(value)
 
-    def undeclare(self) -> None:
-        """Forget what the dataset declares; what its labels show stays."""
-        self.declare(no_facts(len(self.normal))._replace(shared=self.shared, credibility=self.credibility))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if (self.together - torch.eye(len(self.normal)).to(self.together) > self.shared.sign()).any():
+            raise RuntimeError(
+                "This checkpoint was taught classes of one finding one by one, as yolospine_ultra did before it taught "
+                "them as one; its scores of them would be wrong now. Train the model again, or load it with the "
+                "yolospine_ultra that trained it."
+            )
+
+    def taught(self, labels: Tensor) -> Tensor:
+        """Labels (..., C) in {0, 1} that regions are taught, of those they have: with a class all of its group."""
+        return (labels @ self.together.to(labels.dtype)).clamp(max=1)
+
+    def averaged(self, values: Tensor) -> Tensor:
+        """Values (..., C) of the classes, of those of a group their mean."""
+        together = self.together.to(values.dtype)
+        return values @ (together / together.sum(1, keepdim=True)).T
 
     def marginal(self, evidence: Tensor) -> Tensor:
         """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""
@@ -114,8 +128,7 @@ class ClassRelations(nn.Module):
 
         In single precision, also where the model has half: probabilities near one are what scores are ordered by.
         """
-        logits, normal, together = logits.float(), self.normal.float(), self.together.float()
+        logits, normal = logits.float(), self.normal.float()
         v = AGAINST_NORMAL * normal.sum() * (1 - normal)  # of each class; 0 for the normal one
         logits = (1 - v) * logits - v * (logits * normal).sum(1, keepdim=True)
-        nothing = -(F.softplus(logits)[:, None] * together).sum(2)  # log probability that none of the group is present
-        return (1 - nothing.exp()) * self.shares(counts)
+        return self.averaged(logits).sigmoid() * self.shares(counts)

@@ -60,7 +60,7 @@ class SpineDetect(DDEDetect):
     def __init__(
         self,
         nc: int = 80,
-        proposals: int = 75,
+        proposals: int = 100,
         dim: int = 64,
         hidden: int = 128,
         match_iou: float | list[float] = 0.5,

@@ -24,6 +24,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry, settings
+from yolospine_ultra.data.relations import KEYS
 from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
 
@@ -65,7 +66,11 @@ def _findings(result: Any) -> ImageFindings:
 
 
 class UltralyticsFamily:
-    """Models of the facade `YOLO`; `build` has `yaml`, the name of a model file of the host or of this package."""
+    """Models of the facade `YOLO`.
+
+    `build` has `yaml`, the name of a model file of the host or of this package, and may have `declared`: False for a
+    model that is not told what the dataset declares of its classes.
+    """
 
     extra = ""
     packages: tuple[str, ...] = ()
@@ -89,7 +94,7 @@ class UltralyticsFamily:
         """
         model = self.facade(entry.build["yaml"])
         model.train(
-            **{**settings(entry, budget), "data": str(self._write_yaml(data, folder))},
+            **{**settings(entry, budget), "data": str(self._write_yaml(entry, data, folder))},
             epochs=budget.epochs,
             imgsz=budget.imgsz,
             batch=budget.batch,
@@ -111,13 +116,15 @@ class UltralyticsFamily:
             )
         return Path(model.trainer.last)
 
-    def _write_yaml(self, data: CellData, folder: Path) -> Path:
+    def _write_yaml(self, entry: ModelEntry, data: CellData, folder: Path) -> Path:
         """The dataset YAML of a training, with a training image for the host to validate on."""
         images, place = self.training_data(data, folder)
         for part, files in (("train", images), ("val", images[:1])):
             (place / f"{part}.txt").write_text("".join(f"{f}\n" for f in files), encoding="utf-8")
-        declared = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))  # with what it says about its classes
-        content = {**declared, "path": str(place), "train": "train.txt", "val": "val.txt"}
+        content = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))  # with what it says about its classes
+        content |= {"path": str(place), "train": "train.txt", "val": "val.txt"}
+        if not entry.build.get("declared", True):
+            content = {k: v for k, v in content.items() if k not in KEYS}
         file = place / "training.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return file
@@ -132,8 +139,6 @@ class UltralyticsFamily:
             facade.model = model
         facade.model.eval()
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
-        if not arguments.pop("relations", True):
-            facade.model.model[-1].relations.undeclare()
         if arguments.pop("multi_label", False):
             arguments["predictor"] = MultiLabelPredictor
         return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})
@@ -164,10 +169,6 @@ _VARIANTS = {
     "-v1": "the paper's V1: one stage, area attention, DFL",
     "-v33": "the paper's V3.3: DenseC2f with layer normalisation",
 }
-_PREDICT = (
-    ("hardnms", {"suppression": "hard"}, "hard NMS in place of Soft-NMS"),
-    ("undeclared", {"relations": False}, "scores without what the dataset declares of its classes"),
-)
 _NMSFREE = "End-to-end head, without suppression; weights shared with the row without the ending."
 _MULTI = "Every class of an anchor point counts, as in the host's val; weights shared with the row without the ending."
 
@@ -195,9 +196,11 @@ def _own() -> list[ModelEntry]:
             paper = "YOLOspine" if (variant, s) == ("", "m") else ""
             rows.append(ModelEntry(name, **row, paper=paper, note=what))
             if not variant:
-                for ending, predict, how in _PREDICT:
-                    note = f"{how}; weights shared with the row without the ending"
-                    rows.append(ModelEntry(f"{name}-{ending}", **row, predict=predict, note=note))
+                note = "hard NMS in place of Soft-NMS; weights shared with the row without the ending"
+                rows.append(ModelEntry(f"{name}-hardnms", **row, predict={"suppression": "hard"}, note=note))
+                untold = {**row, "build": {**row["build"], "declared": False}}
+                note = "not told what the dataset declares of its classes"
+                rows.append(ModelEntry(f"{name}-undeclared", **untold, note=note))
                 sampling = {**row, "recipe": {**_OURS, "class_centric": RECIPE["class_centric"]}}
                 rows.append(ModelEntry(f"{name}-sampling", **sampling, note="more samples of rare classes an epoch"))
     return rows

@@ -185,7 +185,8 @@ def _own_parts(entry: ModelEntry, recipe: dict[str, Any]) -> dict[str, str | Non
     head.apply_defaults()
     sampled = {**recipe, **entry.recipe}.get("class_centric", 0) > 0
     has = [head.arguments[k] for k in ("order", "class_boxes", "multi_hot")]
-    has += [entry.predict.get("relations", True), sampled]
+    told = entry.build.get("declared", True) and entry.predict.get("relations", True)  # the latter in older sweeps
+    has += [told, sampled]
     return {part: _mark(h) for part, h in zip(OWN_PARTS, has, strict=True)}
 
 
