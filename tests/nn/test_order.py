@@ -1,11 +1,11 @@
-"""Counting of objects above and below a region: by hand, and as properties of a column with duplicates."""
+"""Counting of levels above and below a region: by hand, and as properties of a column with duplicates."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolospine_ultra.nn.order import object_shares, order_in_column
+from yolospine_ultra.nn.order import level_shares, order_in_column
 
 
 def boxes(*rows):
@@ -19,16 +19,25 @@ DISCS = boxes([10, 0, 30, 10], [10, 20, 30, 30], [10, 40, 30, 50])
 def test_by_hand():
     objectness = torch.tensor([[0.9, 0.6, 0.25]])
     # 0.25 is half as sure as an object that counts: half an object
-    assert object_shares(DISCS, objectness).tolist() == [[1, 1, 0.5]]
+    assert level_shares(DISCS, objectness).tolist() == [[1, 1, 0.5]]
     regions = boxes([10, 20, 30, 30], [10, 41, 30, 51], [10, 60, 30, 70])[0]
     order = order_in_column(regions, torch.zeros(3, dtype=torch.long), DISCS, objectness)
     assert order.tolist() == [[1, 0.5], [2, 0], [2.5, 0]]
 
 
-def test_duplicates_share_one_object_by_their_objectness():
-    pair = boxes([0, 0, 20, 10], [0, 0, 20, 12], [0, 0, 20, 40])  # IoU 5/6; with the third < 1/3
-    shares = object_shares(pair, torch.tensor([[0.9, 0.3, 0.8]]))
+def test_duplicates_share_one_level_by_their_objectness():
+    pair = boxes([0, 0, 20, 10], [0, 0, 20, 12], [0, 10, 20, 30])  # the third begins where the first ends
+    shares = level_shares(pair, torch.tensor([[0.9, 0.3, 0.8]]))
     torch.testing.assert_close(shares, torch.tensor([[0.75, 0.25, 1.0]]))
+
+
+def test_levels_are_counted_not_objects():
+    """A disc, the narrowed canal behind it, the slipped vertebra around it; and a disc below."""
+    column = boxes([10, 20, 30, 30], [32, 18, 38, 36], [8, 5, 32, 45], [10, 44, 30, 54])
+    index, surely = torch.zeros(4, dtype=torch.long), torch.ones(1, 4)
+    torch.testing.assert_close(level_shares(column, surely), torch.tensor([[1 / 3] * 3 + [1]]))
+    order = order_in_column(column[0], index, column, surely)
+    torch.testing.assert_close(order, torch.tensor([[0.0, 1], [0, 1], [0, 1], [1, 0]]))
 
 
 def test_other_columns_and_other_images_are_not_counted():
@@ -68,7 +77,7 @@ def test_an_image_counts_the_same_alone_and_in_a_batch(seed, k, image):
     torch.manual_seed(seed)
     corner, objectness = torch.rand(3, k, 2) * 90, torch.rand(3, k)
     proposals = torch.cat((corner, corner + 1 + torch.rand(3, k, 2) * 30), 2)
-    shares = object_shares(proposals, objectness)
+    shares = level_shares(proposals, objectness)
     assert (shares >= 0).all() and (shares <= 1).all()
     together = order_in_column(proposals.flatten(0, 1), torch.arange(3).repeat_interleave(k), proposals, objectness)
     only = slice(image, image + 1)

@@ -120,7 +120,7 @@ def _shared(labels: Iterable[dict[str, Any]], together: Tensor) -> Tensor:
 
 
 def _levels(labels: Iterable[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (N,) of all labelled boxes, and the objects above and below each, (N, 2)."""
+    """Classes (N,) of all labelled boxes, and the levels above and below each, (N, 2)."""
     classes, counts = [np.zeros(0, int)], [np.zeros((0, 2))]
     for label in labels:
         boxes = xywh2xyxy(torch.as_tensor(np.asarray(label["bboxes"])).float().reshape(-1, 4))

@@ -6,7 +6,7 @@ Source: YOLOspine (Masood and Taj 2026), section "Stage 2": the multi-scale feat
 connections, RoIAlign extracts 7 x 7 features of each proposal, a sigmoid scores each class on its own, and boxes are
 refined. Deviations: the levels are summed to one map at the finest stride before RoIAlign, so that a region sees all of
 them; a second, wider region gives the surroundings (a bulge is judged against the canal beside it); the number of
-objects above and below tells the level (`nn/order.py`); what stage 1 says is where a score starts (`nn/proposals.py`);
+levels above and below tells the level (`nn/order.py`); what stage 1 says is where a score starts (`nn/proposals.py`);
 and every class has its own refined box, since two disorders of one segment have different boxes. Medical sets are
 small, and what is decided here is learnt from a few hundred regions: the crop is halved to 4 x 4 before it is embedded,
 and both are dropped out (Srivastava et al. 2014).
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import Conv, DWConv
 
 CONTEXT = 2.0  # sides of the wide region relative to the proposal's
-COUNT_SCALE = 4.0  # objects to a unit of the order's embedding: a lumbar image shows about eight
+COUNT_SCALE = 4.0  # levels to a unit of the order's embedding: a lumbar image shows about eight
 POOL = 7  # bins a side of RoIAlign
 DROPOUT = 0.5  # of the region features and of their embedding, in training
 
@@ -35,7 +35,7 @@ class MLDR(nn.Module):
         tower: channels of DDE's class features, the same on every level.
         dim: channels D of the map that regions are cut from.
         hidden: width of a region's embedding.
-        order: whether a region is told how many objects lie above and below it.
+        order: whether a region is told how many levels lie above and below it.
         class_boxes: whether every class has its own refined box; otherwise all classes share one.
     """
 
@@ -96,7 +96,7 @@ class MLDR(nn.Module):
             towers: class features of DDE, (B, tower, H_l, W_l).
             boxes: regions (R, 4), x1 y1 x2 y2 in input pixels, finite and inside the image.
             index: image of each region, (R,), integers.
-            counts: objects above and below each region, (R, 2); unused without `order`.
+            counts: levels above and below each region, (R, 2); unused without `order`.
             evidence: what stage 1 says about each region, (R, C), logits.
             stride: input pixels a cell of the finest level.
 

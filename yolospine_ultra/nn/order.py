@@ -1,10 +1,13 @@
-"""Where a region stands in the column of objects around it: how many lie above it, and how many below.
+"""Where a region stands in the column of objects around it: how many levels lie above it, and how many below.
 
 Shape shorthand: B images, K proposals an image, R regions over all images. Boxes are x1 y1 x2 y2 in input pixels.
 
 Source: own. The paper names a disorder by its level (a bulge at T12/L1 is a thoracic one, the same picture at L1/L2 a
 lumbar one), and radiologists find a level by counting from the sacrum. No crop of a disc can be counted from, but the
 proposals of stage 1 can. Counting needs no labels of levels and survives a missed disc as a number that is one less.
+
+Levels are counted, not objects: a disc, the narrowed canal behind it and the slipped vertebra around it are three
+objects at one level. Two boxes stand at one level where the centre of the lower one, by height, lies beside the taller.
 """
 
 from __future__ import annotations
@@ -12,33 +15,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yolospine_ultra.nn.proposals import same_object
-
 SURE = 0.5  # objectness from which an object counts as a whole one
-REACH = 3.0  # of the column to each side of a region's centre, in widths of the region: an image may show two spines
-STEP = 0.5  # from which something lies above or below, in heights of the region
+REACH = 3.0  # of the column to each side of a centre, in widths of the box: an image may show two spines
 
 
-def object_shares(boxes: Tensor, objectness: Tensor) -> Tensor:
-    """Share of each proposal in its object, so that an object counts once however many proposals it has.
+def level_shares(boxes: Tensor, objectness: Tensor) -> Tensor:
+    """Share of each proposal in its level, so that a level counts once however many proposals it has.
 
-    With o_j the objectness of proposal j and D_j its duplicates, itself among them (IoU >= `SAME_OBJECT`), its share
-    is o_j / sum(o_k: k in D_j) * min(1, max(o_k: k in D_j) / `SURE`).
+    With o_j the objectness of proposal j and D_j those at its level, itself among them, its share is
+    o_j / sum(o_k: k in D_j) * min(1, max(o_k: k in D_j) / `SURE`).
 
     Args:
         boxes: (B, K, 4).
         objectness: (B, K) in 0..1.
 
     Returns:
-        (B, K) in 0..1. Shares of separate groups of duplicates sum to one a group, or to less where stage 1 is unsure.
+        (B, K) in 0..1. Shares of separate levels sum to one a level, or to less where stage 1 is unsure.
     """
-    same = same_object(boxes)
-    duplicates = torch.where(same, objectness[:, None], torch.zeros_like(objectness[:, None]))
-    return objectness / duplicates.sum(2).clamp(min=1e-6) * (duplicates.amax(2) / SURE).clamp(max=1)
+    aside, down, reach, half = _apart(boxes[:, :, None], boxes[:, None])
+    here = (aside < reach) & (down.abs() <= half)
+    own = torch.where(here, objectness[:, None], torch.zeros_like(objectness[:, None]))
+    return objectness / own.sum(2).clamp(min=1e-6) * (own.amax(2) / SURE).clamp(max=1)
 
 
 def order_in_column(regions: Tensor, index: Tensor, boxes: Tensor, objectness: Tensor) -> Tensor:
-    """Number of objects above and below each region, (R, 2).
+    """Number of levels above and below each region, (R, 2).
 
     Args:
         regions: (R, 4).
@@ -46,14 +47,14 @@ def order_in_column(regions: Tensor, index: Tensor, boxes: Tensor, objectness: T
         boxes: proposals of stage 1, (B, K, 4).
         objectness: theirs, (B, K) in 0..1.
     """
-    shares = object_shares(boxes, objectness)[index]
-    away = _centre(boxes)[index] - _centre(regions)[:, None]
-    width, height = (regions[:, 2:] - regions[:, :2]).T[..., None]
-    shares = shares * (away[..., 0].abs() < REACH * width)
-    steps = away[..., 1] / height
-    return torch.stack(((shares * (steps < -STEP)).sum(1), (shares * (steps > STEP)).sum(1)), 1)
+    aside, down, reach, half = _apart(regions[:, None], boxes[index])
+    shares = level_shares(boxes, objectness)[index] * (aside < reach)
+    return torch.stack(((shares * (down < -half)).sum(1), (shares * (down > half)).sum(1)), 1)
 
 
-def _centre(boxes: Tensor) -> Tensor:
-    """Centres (..., 2) of `boxes` (..., 4)."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
+def _apart(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How far `other` lies aside and below `one`, centre to centre, and the bounds of one column and one level."""
+    size, other_size = one[..., 2:] - one[..., :2], other[..., 2:] - other[..., :2]
+    width, height = torch.maximum(size, other_size).unbind(-1)
+    x, y = ((other[..., :2] + other[..., 2:] - one[..., :2] - one[..., 2:]) / 2).unbind(-1)
+    return x.abs(), y, REACH * width, height / 2

@@ -24,7 +24,7 @@ class c, the rules are
    and normality is learnt from many.
 2. Group G, one finding at different levels: both stages are taught all of G wherever one of it is labelled, so that
    every class of G learns from the boxes of all. q_G = sigmoid(mean over c in G of l_c'), and q_c = q_G * P(c | G, n)
-   at a region with n = (above, below) objects in its column. P is a multinomial logistic fitted to the training labels
+   at a region with n = (above, below) levels in its column. P is a multinomial logistic fitted to the training labels
    of whole images (`yolospine_ultra.data.relations`), not trained with the network: a mosaic of four images has no
    levels to count.
 
@@ -117,14 +117,14 @@ class ClassRelations(nn.Module):
         return z * logits + (1 - z) * self.marginal(evidence)
 
     def shares(self, counts: Tensor) -> Tensor:
-        """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of objects above and below; those of a group sum to one."""
+        """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of levels above and below; those of a group sum to one."""
         counts = counts.float()
         logits = counts @ self.slope.float().T + self.offset.float()
         rivals = (logits[:, None] - logits[:, :, None]).clamp(max=60).exp()  # (R, c, d): of d relative to c
         return 1 / (rivals * self.together.float()).sum(2)
 
     def forward(self, logits: Tensor, counts: Tensor) -> Tensor:
-        """Probabilities (R, C) of finite logits (R, C) at regions with `counts` (R, 2) objects above and below.
+        """Probabilities (R, C) of finite logits (R, C) at regions with `counts` (R, 2) levels above and below.
 
         In single precision, also where the model has half: probabilities near one are what scores are ordered by.
         """

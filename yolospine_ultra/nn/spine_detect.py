@@ -49,7 +49,7 @@ class SpineDetect(DDEDetect):
         hidden: width of a region's embedding.
         match_iou: overlap of a proposal with a ground truth from which stage 2 is taught its class; one value, or one a
             class.
-        order: whether stage 2 is told how many objects lie above and below a region. Without it no group is divided.
+        order: whether stage 2 is told how many levels lie above and below a region. Without it no group is divided.
         class_boxes: whether every class has its own refined box; otherwise the classes of a proposal share one.
         multi_hot: whether stage 1 is taught all labels of an anchor point's region, or as the host does, the one of the
             ground truth that the point is given to.
@@ -112,7 +112,7 @@ class SpineDetect(DDEDetect):
             preds: raw predictions of stage 1.
             boxes: regions, finite and inside the image.
             index: image of each region.
-            counts: objects above and below each region, (R, 2), as `order_in_column` counts the proposals.
+            counts: levels above and below each region, (R, 2), as `order_in_column` counts the proposals.
             evidence: what stage 1 says about the regions, (R, C): that of proposals is their own, that of other regions
                 `evidence_of` finds.
         """

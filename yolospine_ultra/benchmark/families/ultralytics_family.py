@@ -161,7 +161,7 @@ _VARIANTS = {
     "-nogelan": "C2f in place of GELAN",
     "-noa2": "without area attention",
     "-norelan": "without R-ELAN",
-    "-noorder": "stage 2 is not told how many objects lie above and below",
+    "-noorder": "stage 2 is not told how many levels lie above and below",
     "-onebox": "one refined box a proposal in place of one a class",
     "-onehot": "stage 1 is taught one label an anchor point",
     "-nomldr": "without stage 2",
