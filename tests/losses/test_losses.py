@@ -96,6 +96,8 @@ def test_classes_of_one_finding_are_taught_as_one(label, truth_batch):
     loss[list(items).index("cls_loss")].backward(retain_graph=True)
     pull = sum(branch[-1].bias.grad for branch in head.cv3)
     assert (pull < 0).tolist() == [False, True, True]
+    target = m.criterion.softmax_labels(torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]]))
+    assert target.tolist() == [[1, 0, 0], [1, 0.5, 0.5], [0, 0.5, 0.5]]  # one finding, two and one
     head.zero_grad()
     loss[list(items).index("mldr_box_loss")].backward()
     assert head.mldr.delta.bias.grad.view(3, 4).any(1).tolist() == [False, True, True]

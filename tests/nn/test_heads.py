@@ -125,6 +125,16 @@ def test_scores_join_both_stages_and_the_proposals_of_an_object():
     torch.testing.assert_close(xywh2xyxy(y[1, :4].T).view(20, 3, 4), refined, atol=1e-3, rtol=1e-4)
 
 
+def test_autocast_joins_the_stages_in_single_precision(monkeypatch):
+    h, feats = head(nc=3)
+    preds = h(feats)[1]
+    logits, refined = torch.randn(40, 3) + 5, torch.rand(40, 3, 4)
+    monkeypatch.setattr(h, "refine", lambda *_: (logits, refined))
+    expected = h.infer(preds)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(h.infer(preds), expected)
+
+
 def test_proposals_of_an_object_agree_whatever_their_number():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40]]])
     logits, objectness = torch.tensor([[[1.0], [4], [9]]]), torch.tensor([[0.2, 0.4, 0.0]])

@@ -1,5 +1,7 @@
 """Class probabilities by what is declared about the classes."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +16,7 @@ counts_of = st.lists(st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=1
 
 
 def relations(normal=NOBODY, together=TOGETHER):
-    """Of classes 0 and 2, class 2 is more likely from three objects below on."""
+    """Of classes 0 and 2, class 2 is more likely from three levels below on."""
     r = ClassRelations(3)
     slope, offset = torch.tensor([[0.0, -1], [0, 0], [0, 1]]), torch.tensor([3.0, 0, -3])
     r.declare(Facts(normal, together, slope, offset, torch.zeros(3, 3), HALF))
@@ -76,12 +78,30 @@ def test_labels_of_a_group_teach_all_of_it():
 
 def test_a_checkpoint_that_was_taught_one_by_one_is_refused(tmp_path):
     r = relations()
+    torch.save(copy.deepcopy(r).half(), tmp_path / "now.pt")
+    assert torch.equal(torch.load(tmp_path / "now.pt", weights_only=False).together, TOGETHER.half())
+    r.shared[0, 2] = 0.1  # of the boxes of one class a tenth were labelled with the other too
     torch.save(r, tmp_path / "before.pt")
     with pytest.raises(RuntimeError, match="taught classes of one finding one by one"):
         torch.load(tmp_path / "before.pt", weights_only=False)
-    r.shared.copy_((TOGETHER - torch.eye(3)) * 0.1)  # the boxes of one are the other's
-    torch.save(r.half(), tmp_path / "now.pt")
-    assert torch.equal(torch.load(tmp_path / "now.pt", weights_only=False).together, TOGETHER.half())
+    with pytest.raises(RuntimeError, match="taught classes of one finding one by one"):
+        ClassRelations(3).load_state_dict(r.state_dict())
+
+
+def test_a_group_is_one_finding_in_the_evidence():
+    r = relations()
+    r.shared[1, 0] = r.shared[1, 2] = 0.8  # of the boxes of class 1, four of five are of the group too
+    joined = r.joined(torch.tensor([0.3, 0.5, 0.2]))
+    torch.testing.assert_close(joined, torch.full((3,), 0.5))
+    expected = torch.tensor([0.5 / 0.5, 0.5 / (0.2 * 0.5), 0.5 / 0.5]).log()
+    torch.testing.assert_close(r.marginal(joined.logit()), expected)
+
+
+def test_autocast_leaves_the_probabilities_in_single_precision():
+    r, logits, counts = relations(), torch.tensor([[6.0, 7, 8]]), torch.tensor([[3.3, 2.7]])
+    expected = r(logits, counts)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(r(logits, counts), expected) and expected.dtype == torch.float32
 
 
 def test_groups_do_not_disturb_each_other():

@@ -5,8 +5,10 @@ Shape shorthand: A anchor points over all levels, K proposals, C classes, D chan
 Source: own, on `nn.dde` and `nn.mldr`. Stage 1 explains z_c - b, the logits of class and background: the logarithm of
 its score up to what normalises it, so that it does not saturate as the softmax does. Stage 2 explains MLDR's logit in
 the features that RoIAlign cuts out, 7 x 7 bins over the proposal and 7 x 7 over the wide region around it, each map put
-back where its bins lie. What reaches stage 2 otherwise, the order of objects and what stage 1 says of them, is held
-fixed; what comes after it, the mean over stages and proposals and the relations of classes, is not explained.
+back where its bins lie. What reaches stage 2 otherwise, the order of levels and what stage 1 says of them, is held
+fixed; what comes after it, the mean over stages and proposals and the relations of classes, is not explained. Classes
+that a dataset declares to be one finding are taught as one, so that their maps are much alike: what tells them apart is
+their level, which no map shows.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class DDELoss(v8DetectionLoss):
         items = self.stage_one(preds, self.truths(preds, batch))
         return self.total(items, len(preds["obj"]))
 
-    def taught(self, labels: Tensor) -> Tensor:
-        """Labels (..., C) in {0, 1} that regions are taught, of those they have."""
+    def softmax_labels(self, labels: Tensor) -> Tensor:
+        """What the softmax is taught, (..., C) in 0..1 and 1 a finding, of the labels (..., C) in {0, 1} of regions."""
         return labels
 
     @staticmethod
@@ -78,7 +78,7 @@ class DDELoss(v8DetectionLoss):
                 labels = multi_hot_labels(gt_labels, gt_boxes, gt_valid, self.nc)
             else:
                 labels = one_hot_labels(gt_labels, gt_valid, self.nc)
-            labels = self.taught(labels)
+            labels = self.softmax_labels(labels)
             if labels.shape[1]:
                 labels = labels.gather(1, gt_index.long()[..., None].expand(-1, -1, self.nc))[positive]
             else:  # no ground truth in the whole batch: nothing is positive

@@ -16,7 +16,7 @@ def softmax_focal_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = 
 
     Args:
         logits: (N, C).
-        labels: multi-hot (N, C) in 0..1, at least one per row.
+        labels: multi-hot (N, C) in 0..1, which sum to the number of findings, at least one per row.
         weights: class weights w_k (C,), one each by default.
         gamma: focusing exponent, >= 0.
 

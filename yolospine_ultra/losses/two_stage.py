@@ -38,9 +38,9 @@ class TwoStageLoss(DDELoss):
         if self.weights is not None:
             self.weights = self.head.relations.averaged(self.weights)
 
-    def taught(self, labels: Tensor) -> Tensor:
-        """Labels (..., C) in {0, 1} that regions are taught, of those they have: with a class all of its group."""
-        return self.head.relations.taught(labels)
+    def softmax_labels(self, labels: Tensor) -> Tensor:
+        """What the softmax is taught, (..., C) in 0..1 and 1 a finding, of the labels (..., C) in {0, 1} of regions."""
+        return self.head.relations.taught(labels) / self.head.relations.sizes
 
     def loss(self, preds: dict[str, Any], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss terms times the batch size, and each of them by name, detached."""
@@ -52,7 +52,7 @@ class TwoStageLoss(DDELoss):
         """The two terms of stage 2, scaled by their gains."""
         gt_labels, gt_boxes, gt_valid = truths
         image, row = gt_valid[..., 0].nonzero(as_tuple=True)
-        labels = self.taught(one_hot_labels(gt_labels, gt_valid, self.nc))[image, row]
+        labels = self.head.relations.taught(one_hot_labels(gt_labels, gt_valid, self.nc))[image, row]
         boxes = gt_boxes[image, row]
         height, width = (n * self.head.finest for n in preds["feats"][0].shape[2:])
 

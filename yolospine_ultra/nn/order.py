@@ -7,7 +7,7 @@ lumbar one), and radiologists find a level by counting from the sacrum. No crop 
 proposals of stage 1 can. Counting needs no labels of levels and survives a missed disc as a number that is one less.
 
 Levels are counted, not objects: a disc, the narrowed canal behind it and the slipped vertebra around it are three
-objects at one level. Two boxes stand at one level where the centre of the lower one, by height, lies beside the taller.
+objects at one level. Two boxes stand at one level where the centre of the shorter one lies beside the taller.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def level_shares(boxes: Tensor, objectness: Tensor) -> Tensor:
         objectness: (B, K) in 0..1.
 
     Returns:
-        (B, K) in 0..1. Shares of separate levels sum to one a level, or to less where stage 1 is unsure.
+        (B, K) in 0..1. Shares sum to one a level where no box reaches over two, or to less where stage 1 is unsure.
     """
     aside, down, reach, half = _apart(boxes[:, :, None], boxes[:, None])
     here = (aside < reach) & (down.abs() <= half)

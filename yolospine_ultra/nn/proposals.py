@@ -31,7 +31,7 @@ class Proposals(NamedTuple):
     Attributes:
         boxes: (B, K, 4), finite and inside the image.
         objectness: (B, K) in 0..1.
-        evidence: (B, K, C), logits of DDE's softmax probabilities.
+        evidence: (B, K, C), logits of DDE's softmax probabilities, of classes that are one finding of their sum.
         anchor: anchor point of each, (B, K).
     """
 

@@ -10,7 +10,7 @@ limit, so that a rare class proves little), the evidence for c is
     log p_c - log sum over j other than c of (1 - P(j | c)) p_j,
 
 in which mass on a class that stands beside c anyway does not count against c. Of classes that never share a box it is
-the logit of p_c.
+the logit of p_c. Classes of a group, below, are one finding here: p_c is the mass on all of them.
 
 Stage 2 learns from few regions and is surer of them than it should be; how much its logit is worth beside that of stage
 1 depends on how many labelled boxes n it has seen. As in credibility theory (Buehlmann 1967, ASTIN Bulletin 4:199-207),
@@ -23,7 +23,8 @@ class c, the rules are
 1. Normal class N: l_c' = (1 - v) l_c - v l_N for every other class. What is not normal is more likely anything else,
    and normality is learnt from many.
 2. Group G, one finding at different levels: both stages are taught all of G wherever one of it is labelled, so that
-   every class of G learns from the boxes of all. q_G = sigmoid(mean over c in G of l_c'), and q_c = q_G * P(c | G, n)
+   every class of G learns from the boxes of all; in the target of stage 1's softmax they share the part of one finding.
+   q_G = sigmoid(mean over c in G of l_c'), and q_c = q_G * P(c | G, n)
    at a region with n = (above, below) levels in its column. P is a multinomial logistic fitted to the training labels
    of whole images (`yolospine_ultra.data.relations`), not trained with the network: a mosaic of four images has no
    levels to count.
@@ -41,6 +42,7 @@ from torch import Tensor, nn
 from yolospine_ultra.nn.proposals import MOST_SURE
 
 HALF_CREDIBLE = 1000.0  # labelled boxes; by folds of patients and a phantom (docs/experiments.md, 16)
+AS_ONE = 0.9  # of P(j | c) within a group that was taught as one
 AGAINST_NORMAL = 0.2  # v; chosen on folds of training patients (docs/experiments.md, 14 and 15)
 
 
@@ -52,7 +54,7 @@ class Facts(NamedTuple):
         together: 1 where two classes are one finding, (C, C), ones on the diagonal.
         slope: of the logits of P(c | G, n), (C, 2).
         offset: theirs, (C,).
-        shared: P(j | c) in row c, (C, C), zeros on the diagonal; of what is taught, so that a group shares all boxes.
+        shared: P(j | c) in row c, (C, C), zeros on the diagonal; 1 within a group, whatever is given.
         credibility: Z, 0..1; a count would not fit a checkpoint's half precision.
     """
 
@@ -87,29 +89,48 @@ class ClassRelations(nn.Module):
         """Take over what `yolospine_ultra.data.relations.fit_relations` gives."""
         for name, value in facts._asdict().items():
             getattr(self, name).copy_(value)
+        self.shared.copy_(torch.maximum(self.shared, self.together)).fill_diagonal_(0)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if (self.together - torch.eye(len(self.normal)).to(self.together) > self.shared.sign()).any():
+        self._refuse_taught_one_by_one()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._refuse_taught_one_by_one()
+
+    def _refuse_taught_one_by_one(self) -> None:
+        """Weights of before groups were taught as one have no boxes in common within them."""
+        shared = self._buffers.get("shared")  # None in files that the head refuses anyway
+        if shared is not None and ((self.together > 0) & (shared < AS_ONE)).fill_diagonal_(False).any():
             raise RuntimeError(
                 "This checkpoint was taught classes of one finding one by one, as yolospine_ultra did before it taught "
                 "them as one; its scores of them would be wrong now. Train the model again, or load it with the "
                 "yolospine_ultra that trained it."
             )
 
+    @property
+    def sizes(self) -> Tensor:
+        """How many classes the group of each class has, itself among them, (C,)."""
+        return self.together.float().sum(1)
+
     def taught(self, labels: Tensor) -> Tensor:
         """Labels (..., C) in {0, 1} that regions are taught, of those they have: with a class all of its group."""
-        return (labels @ self.together.to(labels.dtype)).clamp(max=1)
+        return self.joined(labels).clamp(max=1)
+
+    def joined(self, values: Tensor) -> Tensor:
+        """Values (..., C) of the classes, of those of a group their sum."""
+        return _rows(values, self.together)
 
     def averaged(self, values: Tensor) -> Tensor:
         """Values (..., C) of the classes, of those of a group their mean."""
-        together = self.together.to(values.dtype)
-        return values @ (together / together.sum(1, keepdim=True)).T
+        return self.joined(values) / self.sizes.to(values.dtype)
 
     def marginal(self, evidence: Tensor) -> Tensor:
-        """Evidence for each class by itself, from the logits of a softmax over the classes, (..., C) both."""
+        """Evidence for each class by itself, from logits of the softmax over the findings, (..., C) both."""
         p = evidence.float().sigmoid()
-        return p.log() - (1 - p - p @ self.shared.float().T).clamp(min=1 - MOST_SURE).log()
+        beside = self.shared.float() * (1 - self.together.float()) / self.sizes
+        return p.log() - (1 - p - _rows(p, beside)).clamp(min=1 - MOST_SURE).log()
 
     def combine(self, evidence: Tensor, logits: Tensor) -> Tensor:
         """Logits (..., C) of both stages together, of the logits of stage 1's softmax and of stage 2, (..., C) each."""
@@ -119,7 +140,7 @@ class ClassRelations(nn.Module):
     def shares(self, counts: Tensor) -> Tensor:
         """P(c | G, n), (R, C) in 0..1, for counts n (R, 2) of levels above and below; those of a group sum to one."""
         counts = counts.float()
-        logits = counts @ self.slope.float().T + self.offset.float()
+        logits = _rows(counts, self.slope) + self.offset.float()
         rivals = (logits[:, None] - logits[:, :, None]).clamp(max=60).exp()  # (R, c, d): of d relative to c
         return 1 / (rivals * self.together.float()).sum(2)
 
@@ -132,3 +153,8 @@ class ClassRelations(nn.Module):
         v = AGAINST_NORMAL * normal.sum() * (1 - normal)  # of each class; 0 for the normal one
         logits = (1 - v) * logits - v * (logits * normal).sum(1, keepdim=True)
         return self.averaged(logits).sigmoid() * self.shares(counts)
+
+
+def _rows(values: Tensor, matrix: Tensor) -> Tensor:
+    """Values (..., N) times each row of `matrix` (M, N), summed, (..., M); autocast would halve `values @ matrix.T`."""
+    return (values[..., None, :] * matrix.to(values.dtype)).sum(-1)

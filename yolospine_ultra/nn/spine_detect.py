@@ -97,6 +97,7 @@ class SpineDetect(DDEDetect):
         anchor = choose_anchors(objectness, classes, self.proposals)
         boxes, objectness = boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), objectness.gather(1, anchor)
         classes = classes.transpose(1, 2).gather(1, anchor[..., None].expand(-1, -1, self.nc))
+        classes = self.relations.joined(classes)
         if self.nc == 1:  # a softmax over one class says nothing
             classes = classes / 2
         classes = classes.clamp(1 - MOST_SURE, MOST_SURE)
@@ -130,8 +131,9 @@ class SpineDetect(DDEDetect):
         logits, refined = self.refine(preds, regions, index, counts, proposals.evidence.flatten(0, 1))
         # finite, since one proposal's overflow would reach all others of its object
         logits = without_nan(logits.float()).clamp(-LARGEST, LARGEST).view(b, k, -1)
-        both = self.relations.combine(proposals.evidence, logits)
-        classes = self.relations(agree(both, boxes, objectness).flatten(0, 1), counts)
+        with torch.autocast(boxes.device.type, enabled=False):  # scores near one are what findings are ordered by
+            both = self.relations.combine(proposals.evidence, logits)
+            classes = self.relations(agree(both, boxes, objectness).flatten(0, 1), counts)
         scores = (objectness.reshape(-1, 1) * classes).sqrt()
         columns = (scores[..., None] * torch.eye(self.nc, device=scores.device)).view(b, -1, self.nc)
         return torch.cat((self.layout(refined.view(b, -1, 4)), columns), 2).transpose(1, 2)
