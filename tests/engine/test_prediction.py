@@ -90,9 +90,12 @@ def test_validation_and_prediction_give_the_same_detections(weights, tiny, image
     for result in YOLO(weights).predict(tmp_path / "set" / "images" / "val", batch=3, **options):
         expected = seen[result.path.split("/")[-1]]
         assert len(result.boxes) == len(expected) > 0
-        # the host rounds the padding of the two in different places: up to half a pixel of the input
-        torch.testing.assert_close(result.boxes.data.cpu(), expected.cpu(), atol=0.51, rtol=0)
         torch.testing.assert_close(result.boxes.conf.cpu(), expected[:, 4].cpu(), atol=1e-4, rtol=0)
+        # the host rounds the padding of the two in different places: up to half a pixel of the input; and of two scores
+        # that are equal but for rounding either may come first
+        apart = (result.boxes.data.cpu()[:, None] - expected.cpu()).abs()
+        same = (apart[..., :4].amax(2) <= 0.51) & (apart[..., 4] <= 1e-4) & (apart[..., 5] == 0)
+        assert same.any(0).all() and same.any(1).all()
 
 
 def test_an_image_alone_and_among_others(weights, images):

@@ -17,6 +17,7 @@ from torch import nn
 from ultralytics.nn.modules import DFL
 
 from yolospine_ultra.explain.model import ExplainedModel
+from yolospine_ultra.nn.relations import ClassRelations
 
 SURVIVES = 0.5  # rank correlation with the map of a network without learnt weights, from which a map fails
 
@@ -43,9 +44,10 @@ def cascade(model: ExplainedModel, seed: int = 0) -> Iterator[tuple[str, Explain
 def shuffle(module: nn.Module, rng: torch.Generator) -> None:
     """Shuffle the values within each parameter and floating-point buffer of a module, in place.
 
-    The host's `DFL`, which is no weight but the numbers 0, 1, 2 and so on, stays.
+    What was not learnt stays: the host's `DFL`, which is the numbers 0, 1, 2 and so on, and facts about the classes.
     """
     fixed = {m.conv for m in module.modules() if isinstance(m, DFL)}
+    fixed |= {m for m in module.modules() if isinstance(m, ClassRelations)}
     for part in module.modules():
         if part in fixed:
             continue

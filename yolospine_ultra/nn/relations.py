@@ -156,5 +156,9 @@ class ClassRelations(nn.Module):
 
 
 def _rows(values: Tensor, matrix: Tensor) -> Tensor:
-    """Values (..., N) times each row of `matrix` (M, N), summed, (..., M); autocast would halve `values @ matrix.T`."""
-    return (values[..., None, :] * matrix.to(values.dtype)).sum(-1)
+    """`values` (..., N) times the rows of `matrix` (M, N), (..., M), in the precision of `values` under autocast too.
+
+    No sum over a broadcast product: OpenVINO's CPU plugin computes that wrongly.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        return values @ matrix.to(values.dtype).T
