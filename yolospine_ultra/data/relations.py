@@ -101,8 +101,8 @@ def _declared(facts: Facts, labels: Sequence[dict[str, Any]], relations: Relatio
 def _shared(labels: Iterable[dict[str, Any]], together: Tensor) -> Tensor:
     """P(j | c) in row c, (C, C): least share of the boxes of c that stage 1 is taught j at too (IoU >= `SAME_REGION`).
 
-    Where a class of a group is labelled, all of `together` is taught.
-    Least is the lower end of Wilson's 95% interval: the few boxes of a rare class prove little.
+    Where a class of a group is labelled, all of it is taught, by `together`. Least is the lower end of Wilson's 95%
+    interval: the few boxes of a rare class prove little.
     """
     nc = len(together)
     boxes_of, shared = torch.zeros(nc), torch.zeros(nc, nc)

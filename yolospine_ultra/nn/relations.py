@@ -24,10 +24,9 @@ class c, the rules are
    and normality is learnt from many.
 2. Group G, one finding at different levels: both stages are taught all of G wherever one of it is labelled, so that
    every class of G learns from the boxes of all; in the target of stage 1's softmax they share the part of one finding.
-   q_G = sigmoid(mean over c in G of l_c'), and q_c = q_G * P(c | G, n)
-   at a region with n = (above, below) levels in its column. P is a multinomial logistic fitted to the training labels
-   of whole images (`yolospine_ultra.data.relations`), not trained with the network: a mosaic of four images has no
-   levels to count.
+   q_G = sigmoid(mean over c in G of l_c'), and q_c = q_G * P(c | G, n) at a region with n = (above, below) levels in
+   its column. P is a multinomial logistic fitted to the training labels of whole images
+   (`yolospine_ultra.data.relations`), not trained with the network: a mosaic of four images has no levels to count.
 
 A dataset that declares nothing gets q_c = sigmoid(l_c).
 """
