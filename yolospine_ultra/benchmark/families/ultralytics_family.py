@@ -3,9 +3,10 @@
 Stock models run through the installed plugin unchanged. All train with the same arguments (`Budget.recipe`) and predict
 with the host's own `predict`, because that is what a user gets. It keeps the best class of an anchor point, where the
 host's `val` keeps every class above the threshold: nobody gets what `val` measures, but papers report it, and where one
-site has two labels it is more. Rows that end in ``-multilabel`` predict as `val` does. YOLOv10 and YOLO26 have an
-end-to-end head besides the one that needs suppression; the host predicts with suppression unless told otherwise, hence
-the rows ``-nmsfree``. These rows share the training of the row without the ending.
+site has two labels it is more. Rows that end in ``-multilabel`` predict as `val` does, and rows ``-told`` get what the
+dataset declares about its classes on top of that (`benchmark.told`). YOLOv10 and YOLO26 have an end-to-end head besides
+the one that needs suppression; the host predicts with suppression unless told otherwise, hence the rows ``-nmsfree``.
+These rows share the training of the row without the ending.
 
 Training never sees the evaluated images: the host insists on validating the last epoch and `best.pt`, and is given one
 training image for it. The weights are those after the last epoch.
@@ -24,9 +25,12 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry, settings
+from yolospine_ultra.benchmark.told import ToldDetector, relations_of
 from yolospine_ultra.data.relations import KEYS
 from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
+
+HOST_IOU = 0.7  # of suppression, the host's `iou`
 
 
 class MultiLabelPredictor(DetectionPredictor):
@@ -129,7 +133,9 @@ class UltralyticsFamily:
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return file
 
-    def load(self, entry: ModelEntry, weights: Path | None, data: CellData, budget: Budget) -> UltralyticsDetector:
+    def load(
+        self, entry: ModelEntry, weights: Path | None, data: CellData, budget: Budget
+    ) -> UltralyticsDetector | ToldDetector:
         """See `benchmark.family.Family`."""
         facade = self.facade(str(weights) if weights else entry.build["yaml"])
         if not weights:  # the host builds model files for 80 classes
@@ -139,9 +145,11 @@ class UltralyticsFamily:
             facade.model = model
         facade.model.eval()
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
+        told = arguments.pop("told", False)
         if arguments.pop("multi_label", False):
             arguments["predictor"] = MultiLabelPredictor
-        return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})
+        detector = UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})
+        return ToldDetector(detector, relations_of(data), HOST_IOU) if told else detector
 
 
 FAMILY = UltralyticsFamily()
@@ -171,6 +179,7 @@ _VARIANTS = {
 }
 _NMSFREE = "End-to-end head, without suppression; weights shared with the row without the ending."
 _MULTI = "Every class of an anchor point counts, as in the host's val; weights shared with the row without the ending."
+_TOLD = "As -multilabel, and then told what the dataset declares of its classes; weights shared likewise."
 
 
 def _stock() -> list[ModelEntry]:
@@ -181,6 +190,7 @@ def _stock() -> list[ModelEntry]:
             row = {"family": "ultralytics", "build": {"yaml": f"{name}{s}.yaml"}, "scale": s}
             rows.append(ModelEntry(f"{name}{s}", **row, paper=paper if s == "m" else ""))
             rows.append(ModelEntry(f"{name}{s}-multilabel", **row, predict={"multi_label": True}, note=_MULTI))
+            rows.append(ModelEntry(f"{name}{s}-told", **row, predict={"multi_label": True, "told": True}, note=_TOLD))
             if name in ("yolov10", "yolo26"):
                 rows.append(ModelEntry(f"{name}{s}-nmsfree", **row, predict={"nms": False}, note=_NMSFREE))
     return rows
