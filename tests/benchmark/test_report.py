@@ -6,6 +6,7 @@ import runpy
 import sys
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 from conftest import REPO, run
@@ -176,6 +177,17 @@ def test_svg_in_a_page_takes_its_ink_and_keeps_its_ids_apart(made):
     assert "currentColor" in svg and plots.INK not in svg and not svg.startswith("<?xml")
     assert set(re.findall(r'id="([^"]*)"', svg)) >= set(re.findall(r'href="#([^"]*)"', svg))
     assert all(x.startswith("k-") for x in re.findall(r'id="([^"]*)"', svg))
+
+
+def test_no_long_name_is_cut_off_at_the_edge(made):
+    results = read_results(made[0])
+    figure = plots.rank_plot(results, assign_roles(results))
+    axes = figure.axes[0]
+    for names in ("yolospine-n-undeclared", "yolo11n-multilabel", "W" * 30):
+        axes.set_yticks(axes.get_yticks(), [names] * len(axes.get_yticks()))
+        figure.set_layout_engine("constrained")
+        image = cv2.imdecode(np.frombuffer(plots.save(figure, "png"), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert image[:, 0].min() == 255 and image.min() < 128
 
 
 def test_bars_have_the_measured_lengths(made):

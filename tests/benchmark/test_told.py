@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from yolospine_ultra.benchmark.dataset import make_view, read_data
 from yolospine_ultra.benchmark.families import ultralytics_family
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget
-from yolospine_ultra.benchmark.told import ToldDetector, relations_of, tell
+from yolospine_ultra.benchmark.specs import measure
+from yolospine_ultra.benchmark.told import relations_of, tell
 from yolospine_ultra.benchmark.zoo import rows
 from yolospine_ultra.data.relations import Relations, fit_relations
 from yolospine_ultra.evaluate.findings import ImageFindings
@@ -102,7 +103,11 @@ def test_a_stock_row_is_told_what_the_training_labels_of_its_cell_say(tmp_path):
     made = relations_of(cell)
     assert made.normal.tolist() == [0, 0, 1] and made.together[0].tolist() == [1, 1, 0]
     detector = ultralytics_family.FAMILY.load(rows()["yolov8n-told"], None, cell, Budget(1, 64, 2, "cpu", 0))
-    assert isinstance(detector, ToldDetector) and detector.module.model[-1].nc == 3
+    assert detector.relations.normal.tolist() == [0, 0, 1] and detector.module.model[-1].nc == 3
     (found,) = detector.detect(cell.val[:1])
     assert found.name == cell.val[0].name and len(found) <= MAX_FINDINGS
     assert set(found.classes.tolist()) <= {0, 1, 2} and (np.diff(found.scores) <= 0).all()
+
+
+def test_what_a_row_costs_is_measured_without_data(tmp_path):
+    assert measure([rows()["yolov8n-told"]], 64, 3, 1)["models"]["yolov8n-told"]["latency"]["median_ms"] > 0

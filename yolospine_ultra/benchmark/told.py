@@ -11,17 +11,13 @@ so that the best score of them stands for the group, not the mean of their logit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import torch
 import yaml
-from torch import nn
 from torchvision.ops import batched_nms
 from ultralytics.utils.ops import xyxy2xywh
 
-from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, CellData, Detector
+from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, CellData
 from yolospine_ultra.data.relations import fit_relations, read_relations
 from yolospine_ultra.evaluate.findings import ImageFindings, read_dataset
 from yolospine_ultra.nn.order import order_in_column
@@ -29,7 +25,9 @@ from yolospine_ultra.nn.relations import ClassRelations
 
 
 def relations_of(data: CellData) -> ClassRelations:
-    """What a cell's dataset declares, fitted to the labels of its training images."""
+    """What a cell's dataset declares, fitted to the labels of its training images; nothing where it has none."""
+    if not data.train:
+        return ClassRelations(len(data.names))
     truth, names = read_dataset(data.yaml, "train")
     labels = [{"cls": x.classes[:, None], "bboxes": xyxy2xywh(x.boxes)} for x in truth]
     declared = yaml.safe_load(data.yaml.read_text(encoding="utf-8")) | {"names": data.names}
@@ -63,25 +61,3 @@ def tell(found: ImageFindings, relations: ClassRelations, iou: float) -> ImageFi
     keep = batched_nms(boxes[region], told, label, iou)
     keep = keep[told[keep] > MIN_SCORE][:MAX_FINDINGS]
     return ImageFindings(found.name, places[region[keep].numpy()], label[keep].numpy(), told[keep].numpy())
-
-
-class ToldDetector:
-    """A detector whose findings are told what the dataset declares.
-
-    Args:
-        detector: one that gives every class of a box.
-        relations: of its classes.
-        iou: as in `tell`.
-    """
-
-    def __init__(self, detector: Detector, relations: ClassRelations, iou: float) -> None:
-        self.detector, self.relations, self.iou = detector, relations, iou
-
-    @property
-    def module(self) -> nn.Module:
-        """The network, which knows nothing of it."""
-        return self.detector.module
-
-    def detect(self, images: Sequence[Path]) -> list[ImageFindings]:
-        """See `benchmark.family.Detector`."""
-        return [tell(x, self.relations, self.iou) for x in self.detector.detect(images)]

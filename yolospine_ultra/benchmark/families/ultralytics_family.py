@@ -25,10 +25,11 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry, settings
-from yolospine_ultra.benchmark.told import ToldDetector, relations_of
+from yolospine_ultra.benchmark.told import relations_of, tell
 from yolospine_ultra.data.relations import KEYS
 from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
+from yolospine_ultra.nn.relations import ClassRelations
 
 HOST_IOU = 0.7  # of suppression, the host's `iou`
 
@@ -44,10 +45,16 @@ class MultiLabelPredictor(DetectionPredictor):
 
 
 class UltralyticsDetector:
-    """A facade of the host, from files to findings."""
+    """A facade of the host, from files to findings.
 
-    def __init__(self, facade: Any, arguments: dict[str, Any]) -> None:
-        self.facade, self.arguments = facade, arguments
+    Args:
+        facade: the host's object.
+        arguments: of its `predict`.
+        relations: what its findings are told of the classes, None for nothing.
+    """
+
+    def __init__(self, facade: Any, arguments: dict[str, Any], relations: ClassRelations | None = None) -> None:
+        self.facade, self.arguments, self.relations = facade, arguments, relations
 
     @property
     def module(self) -> nn.Module:
@@ -58,7 +65,8 @@ class UltralyticsDetector:
         """See `benchmark.family.Detector`."""
         results = self.facade.predict([str(f) for f in images], verbose=False, stream=True, **self.arguments)
         by_file = {r.path: _findings(r) for r in results}  # the host sorts its sources
-        return [by_file[str(f)] for f in images]
+        found = [by_file[str(f)] for f in images]
+        return found if self.relations is None else [tell(x, self.relations, HOST_IOU) for x in found]
 
 
 def _findings(result: Any) -> ImageFindings:
@@ -133,9 +141,7 @@ class UltralyticsFamily:
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return file
 
-    def load(
-        self, entry: ModelEntry, weights: Path | None, data: CellData, budget: Budget
-    ) -> UltralyticsDetector | ToldDetector:
+    def load(self, entry: ModelEntry, weights: Path | None, data: CellData, budget: Budget) -> UltralyticsDetector:
         """See `benchmark.family.Family`."""
         facade = self.facade(str(weights) if weights else entry.build["yaml"])
         if not weights:  # the host builds model files for 80 classes
@@ -145,11 +151,10 @@ class UltralyticsFamily:
             facade.model = model
         facade.model.eval()
         arguments = {"conf": MIN_SCORE, "max_det": MAX_FINDINGS, "imgsz": budget.imgsz, **entry.predict}
-        told = arguments.pop("told", False)
+        relations = relations_of(data) if arguments.pop("told", False) else None
         if arguments.pop("multi_label", False):
             arguments["predictor"] = MultiLabelPredictor
-        detector = UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]})
-        return ToldDetector(detector, relations_of(data), HOST_IOU) if told else detector
+        return UltralyticsDetector(facade, {**arguments, "device": budget.device.split(",")[0]}, relations)
 
 
 FAMILY = UltralyticsFamily()

@@ -90,5 +90,5 @@ def main_table(results: Results, roles: Roles) -> Table:
         row.append(results.specs.get(model, {}).get("flops"))
         row.append(float(latency["median_ms"]) if latency else None)
         rows.append(tuple(row))
-    notes = ("Differences: paired bootstrap over patients; none is shown where the interval holds zero.",)
+    notes = ("Differences: paired bootstrap over patients; an interval that holds zero shows none.",)
     return Table("main", "Main table", tuple(columns), tuple(rows), notes if roles.ours else ())
