@@ -21,6 +21,7 @@ from yolospine_ultra.data.phantom.tissue import SEQUENCES, brightness
 __all__ = ("SEQUENCES", "render")
 
 _OVERSAMPLING = 1.5  # of the spine; at twice the size the averaged image looks the same
+_WINDOWED = (9, 12.0)  # px and mm, the lesser, within a vertebral body whose grey the window is set by
 _MARGIN_MM = 14.0  # anatomy that a cropped field of view leaves around the spine
 
 
@@ -163,7 +164,8 @@ def render(anatomy: Anatomy, frame: Frame, sequence: str, rng: np.random.Generat
     # The operator windows on the spine: the bodies end up mid-grey whatever the coil did to them.
     pixels = frame.to_px(np.array([body.centre for body in anatomy.bodies[:5]]))
     columns, rows = np.clip(pixels.round().astype(int), 0, frame.size - 1).T
-    bone = float(np.median(cv2.blur(measured, (9, 9))[rows, columns]))
+    within = max(min(_WINDOWED[0], int(_WINDOWED[1] / frame.mm_per_px)), 1)
+    bone = float(np.median(cv2.blur(measured, (within, within))[rows, columns]))
     measured *= np.float32(rng.uniform(*protocol.bone) / bone)
     grey = cv2.pow(np.clip(measured, 0, 1), float(rng.uniform(0.9, 1.2)))
     _crop(grey, anatomy, frame, rng)
