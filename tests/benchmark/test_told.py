@@ -109,5 +109,5 @@ def test_a_stock_row_is_told_what_the_training_labels_of_its_cell_say(tmp_path):
     assert set(found.classes.tolist()) <= {0, 1, 2} and (np.diff(found.scores) <= 0).all()
 
 
-def test_what_a_row_costs_is_measured_without_data(tmp_path):
+def test_what_a_row_costs_is_measured_without_data():
     assert measure([rows()["yolov8n-told"]], 64, 3, 1)["models"]["yolov8n-told"]["latency"]["median_ms"] > 0

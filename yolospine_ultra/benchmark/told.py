@@ -54,8 +54,7 @@ def tell(found: ImageFindings, relations: ClassRelations, iou: float) -> ImageFi
     np.maximum.at(scores, (which.reshape(-1), found.classes), found.scores)
     boxes, scores = torch.from_numpy(places), torch.from_numpy(scores)
     counts = order_in_column(boxes, torch.zeros(len(boxes), dtype=torch.long), boxes[None], scores.amax(1)[None])
-    one = relations.together > 0
-    best = torch.where(one, scores[:, None], 0).amax(2)  # of the group of each class
+    best = torch.where(relations.together > 0, scores[:, None], 0).amax(2)  # of the group of each class
     region, label = best.nonzero(as_tuple=True)
     told = relations(best.clamp(MIN_SCORE).logit(eps=1e-6), counts)[region, label].double()
     keep = batched_nms(boxes[region], told, label, iou)

@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.nms import non_max_suppression
 
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry, settings
@@ -30,8 +31,6 @@ from yolospine_ultra.data.relations import KEYS
 from yolospine_ultra.engine.arguments import RECIPE
 from yolospine_ultra.evaluate.findings import ImageFindings
 from yolospine_ultra.nn.relations import ClassRelations
-
-HOST_IOU = 0.7  # of suppression, the host's `iou`
 
 
 class MultiLabelPredictor(DetectionPredictor):
@@ -66,7 +65,7 @@ class UltralyticsDetector:
         results = self.facade.predict([str(f) for f in images], verbose=False, stream=True, **self.arguments)
         by_file = {r.path: _findings(r) for r in results}  # the host sorts its sources
         found = [by_file[str(f)] for f in images]
-        return found if self.relations is None else [tell(x, self.relations, HOST_IOU) for x in found]
+        return found if self.relations is None else [tell(x, self.relations, DEFAULT_CFG.iou) for x in found]
 
 
 def _findings(result: Any) -> ImageFindings:

@@ -27,8 +27,8 @@ OURS_COLOUR, VARIANT_COLOUR, OTHER_COLOUR = "#D55E00", "#E69F00", "#0072B2"
 INK, PALE = "#1b1b1b", "#b8b8b8"  # text and lines; the page replaces them by its own, light or dark
 WIDTH = 7.2  # inches, a page's width
 WIDE = 5  # times the least value; below that a logarithmic axis has hardly a tick
-
 DPI = 200  # of pictures
+
 STYLE = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.titlesize": 8.5,
     "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5, "text.color": INK, "axes.labelcolor": INK,
