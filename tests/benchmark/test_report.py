@@ -15,7 +15,7 @@ from report_sweep import detections, make_sweep, truth, write_images, write_smal
 from yolospine_ultra.benchmark.family import ModelEntry
 from yolospine_ultra.benchmark.report import panels, plots, write
 from yolospine_ultra.benchmark.report.page import inline_svg
-from yolospine_ultra.benchmark.report.readme import fill_blocks
+from yolospine_ultra.benchmark.report.readme import fill_blocks, readme_block
 from yolospine_ultra.benchmark.report.roles import assign_roles
 from yolospine_ultra.benchmark.report.source import read_results
 from yolospine_ultra.benchmark.report.write import write_report
@@ -255,6 +255,17 @@ def test_readme_blocks(made):
     for bad in ("# t\n", f"<!-- benchmark {sweep.name} -->\n"):
         with pytest.raises(ValueError, match="expected at least one"):
             fill_blocks(bad, sweep.parent)
+
+
+def test_readme_says_where_a_model_has_fewer_seeds(tmp_path):
+    folder = write_small_sweep(tmp_path / "s")
+    assert "seed)" not in readme_block(folder, "s")
+    summary = folder / "summary.csv"
+    summary.write_text(
+        summary.read_text().replace("toy,yolo11n,n,map50_95,all,2,0.35", "toy,yolo11n,n,map50_95,all,1,0.35")
+    )
+    (folder / "cells" / "yolo11n_seed1" / "record.json").unlink()
+    assert "| yolo11n (1 seed) | 35.0" in readme_block(folder, "s")
 
 
 def script(name, *args, cwd):

@@ -78,6 +78,14 @@ def test_where_all_are_equal_as_shown_none_is_bold():
     assert rows_of(markdown(table))[-2:] == [["0.0"], ["0.0"]]
 
 
+def test_a_mean_over_fewer_seeds_is_not_the_best():
+    column, other = Column("x", 1, better=1), Estimate(0.4, n=3)
+    table = Table("t", "T", (column,), ((Estimate(0.5, n=2),), (other,), (Estimate(0.3, n=3),)))
+    assert rows_of(markdown(table))[-3:] == [["0.5"], ["**0.4**"], ["0.3"]]
+    alone = Table("t", "T", (column,), ((Estimate(0.5, n=2),), (other,)))
+    assert rows_of(markdown(alone))[-2:] == [["0.5"], ["0.4"]]  # no choice left
+
+
 def test_differences_are_told_from_the_model_that_is_ahead(small):
     found = rows_of(markdown(tables.beats(*small)))[2:]
     assert found == [

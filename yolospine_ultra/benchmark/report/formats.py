@@ -56,9 +56,12 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
     def best(self, column: int) -> float | None:
-        """The best value of a column, None where nothing is to be set bold: no choice, or all the same as shown."""
+        """The best value of a column, None where nothing is to be set bold: no choice, or all the same as shown.
+
+        A mean over fewer seeds than others of the column is no candidate: its seeds may be the easier ones.
+        """
         rule = self.columns[column]
-        values = [v for v in (central(row[column]) for row in self.rows) if v is not None]
+        values = [central(row[column]) for i, row in enumerate(self.rows) if self._counts(i, column)]
         if not rule.better or rule.printed or len({rule.number(v) for v in values}) < 2:
             return None
         return max(values, key=lambda v: rule.better * v)
@@ -67,7 +70,13 @@ class Table:
         """Whether a cell is the best of its column, as shown: what rounds to the same is equally good."""
         best, value = self.best(column), central(self.rows[row][column])
         rule = self.columns[column]
-        return best is not None and value is not None and rule.number(value) == rule.number(best)
+        return best is not None and self._counts(row, column) and rule.number(value) == rule.number(best)
+
+    def _counts(self, row: int, column: int) -> bool:
+        """Whether a cell holds a number, and where it is a mean, one of as many seeds as any of its column."""
+        value = self.rows[row][column]
+        seeds = max((v.n for v in (r[column] for r in self.rows) if isinstance(v, Estimate)), default=0)
+        return central(value) is not None and (not isinstance(value, Estimate) or value.n == seeds)
 
 
 def central(value: Value) -> float | None:

@@ -78,8 +78,10 @@ def main_table(results: Results, roles: Roles) -> Table:
     columns += [Column("parameters, M", 2, 1e-6), Column("GFLOPs", 1, 1e-9), Column("latency, ms", 0)]
     models: Sequence[str] = [*roles.ranked, *(m for m in roles.ablations if m not in roles.ranked)]
     rows = []
+    seeds = {m: value.n for m in models if (value := results.value(m))}
     for model in models:
-        row: list[Value] = [model]
+        few = seeds.get(model, 0) < max(seeds.values())
+        row: list[Value] = [f"{model} ({count(seeds.get(model, 0), 'seed')})" if few else model]
         for metric in ("map50_95", "recall_fp1"):
             row.append(results.value(model, metric))
             if roles.ours:
