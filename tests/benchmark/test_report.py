@@ -69,6 +69,12 @@ def test_the_page_says_how_trainings_began_and_whether_seeds_are_the_same(tmp_pa
     assert "the same data and schedule for all" in text
 
 
+def test_the_page_of_one_model_counts_in_the_singular(tmp_path, no_plots):
+    sweep = write_small_sweep(tmp_path / "sweep", make_sweep(("yolospine-n",)))
+    write_report(sweep)
+    assert "1 model ranked, 2 evaluations, 60 epochs" in (sweep / "report" / "report.html").read_text()
+
+
 def test_panels_of_images_of_one_name(tmp_path):
     """The picture of the patient that is meant; none where nobody can say."""
     sweep = write_small_sweep(tmp_path / "sweep")

@@ -19,6 +19,7 @@ from yolospine_ultra.benchmark.report.panels import draw_panels, make_panels
 from yolospine_ultra.benchmark.report.paper_tables import paper_tables
 from yolospine_ultra.benchmark.report.roles import Roles, assign_roles
 from yolospine_ultra.benchmark.report.source import Results, read_results
+from yolospine_ultra.benchmark.report.statements import count
 from yolospine_ultra.data.atomic import AtomicPath
 
 # parts of the page that open on a click
@@ -199,9 +200,9 @@ def _page(
     seeds = " and seeds" if len({frozenset(r.seed for r in results.of(m)) for m in roles.ranked}) < 2 else ""
     return render(
         title=f"Benchmark on {results.sweep.dataset}",
-        lede=f"{len(roles.ranked)} models ranked, {len(results.records)} evaluations, {budget['epochs']} epochs at "
-        f"{budget['imgsz']} px {statements.beginning(results.sweep)}, batch {budget['batch']}, the same data and "
-        f"schedule{seeds} for all.",
+        lede=f"{count(len(roles.ranked), 'model')} ranked, {count(len(results.records), 'evaluation')}, "
+        f"{count(budget['epochs'], 'epoch')} at {budget['imgsz']} px {statements.beginning(results.sweep)}, "
+        f"batch {budget['batch']}, the same data and schedule{seeds} for all.",
         headline=statements.headline(results, roles),
         supported=statements.supported(results, roles),
         not_supported=[*statements.not_supported(results, roles), *cautions],
