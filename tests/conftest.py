@@ -1,5 +1,6 @@
 """Shared fixtures: an offline host with folders of its own, a tiny dataset, and the real one where it is there."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 # before Ultralytics is imported: nothing is downloaded, and the user's settings stay as they are
 _CONFIG = Path(tempfile.mkdtemp(prefix="yolospine-tests-"))
+atexit.register(shutil.rmtree, _CONFIG, ignore_errors=True)
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="0", YOLO_CONFIG_DIR=str(_CONFIG))
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -9,6 +9,7 @@ from ultralytics.engine import trainer
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
 from ultralytics.nn import tasks
 from ultralytics.nn.backends.base import BaseBackend
+from ultralytics.nn.backends.openvino import OpenVINOBackend
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 from ultralytics.utils.loss import v8DetectionLoss
@@ -57,6 +58,14 @@ def test_yolo_init_and_task_map():
 
 def test_metadata_reader_exists():
     assert BaseBackend.read_metadata("no-such-file.onnx") == {}
+
+
+def test_openvino_compiles_by_a_partial_of_its_core():
+    f = original(OpenVINOBackend.load_model)
+    assert list(inspect.signature(f).parameters) == ["self", "weight"]
+    source = inspect.getsource(f)
+    assert "self.compile_model = partial(core.compile_model," in source
+    assert "self.ov_compiled_model = self.compile_model(ov_model)" in source
 
 
 def test_safe_load_registry():

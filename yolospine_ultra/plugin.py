@@ -7,6 +7,7 @@ What is touched, and why:
 `nn.tasks.yaml_model_load`          ``BASE-n.yaml`` means BASE.yaml at scale n; bare names of the plugin's own YAMLs
 `nn.tasks._SafeLoad.loading`        registered classes load under ``ULTRALYTICS_SAFE_LOAD=1``
 `models.yolo.model.YOLO.__init__`   a model with a registered head becomes that head's facade, as for RT-DETR
+`OpenVINOBackend.load_model`         our exported models compute in float32 on a CPU, as they were validated
 `utils.DEFAULT_CFG(_DICT)`          `yolospine_ultra.autoload.arguments`, so that `yolo` accepts them
 =================================== ===============================================================================
 """
@@ -33,6 +34,7 @@ def register() -> None:
     """Teach Ultralytics the plugin's modules, arguments and facades. Idempotent."""
     import ultralytics.models.yolo.model as host_yolo
     from ultralytics.nn import tasks
+    from ultralytics.nn.backends.openvino import OpenVINOBackend
 
     from yolospine_ultra.autoload.arguments import add_to_host
 
@@ -42,6 +44,7 @@ def register() -> None:
     _wrap(tasks, "yaml_model_load", _yaml_model_load)
     _wrap(host_yolo.YOLO, "__init__", _yolo_init)
     _wrap(tasks._SafeLoad, "loading", _safe_loading)
+    _wrap(OpenVINOBackend, "load_model", _openvino_load)
     import yolospine_ultra.nn  # noqa: F401  (registers the blocks and heads)
 
 
@@ -111,18 +114,23 @@ def _yolo_init(original: Any) -> Any:
 
 def _loaded_facade(yolo: Any) -> str | None:
     """The facade that a loaded checkpoint or an exported file asks for by its head's class."""
-    from ultralytics.nn.backends.base import BaseBackend
-
     from yolospine_ultra.registry import HEADS
 
     if isinstance(yolo.model, (str, Path)):
-        head = BaseBackend.read_metadata(yolo.model).get("head", "")
+        head = _exported_head(yolo.model)
     else:
         model = getattr(yolo.model, "student_model", yolo.model)  # a checkpoint in mid-distillation
         layers = getattr(model, "model", None)
         head = type(layers[-1]).__name__ if layers is not None else ""
     entry = HEADS.get(head)
     return entry.facade if entry else None
+
+
+def _exported_head(file: str | Path) -> str:
+    """Class name of the head that an exported file's metadata tell, or ""."""
+    from ultralytics.nn.backends.base import BaseBackend
+
+    return BaseBackend.read_metadata(file).get("head", "")
 
 
 def _resolve(dotted: str) -> type:
@@ -144,6 +152,24 @@ def _safe_loading(original: Any) -> Any:
         return original(weight)
 
     return staticmethod(loading)
+
+
+def _openvino_load(original: Any) -> Any:
+    """Compile our models in float32 where the CPU would choose bfloat16, in which a box's corner moves by pixels."""
+    from yolospine_ultra.registry import HEADS
+
+    @functools.wraps(original)
+    def load_model(self: Any, weight: str | Path) -> None:
+        original(self, weight)
+        if _exported_head(weight) not in HEADS:
+            return
+        core = self.compile_model.func.__self__
+        core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        if "CPU" in self.ov_compiled_model.get_property("EXECUTION_DEVICES"):
+            file = Path(weight) if Path(weight).is_file() else next(Path(weight).glob("*.xml"))
+            self.ov_compiled_model = self.compile_model(core.read_model(file))
+
+    return load_model
 
 
 def safe_classes() -> dict[str, type]:
