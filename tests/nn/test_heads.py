@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, roi_align
 from ultralytics.utils.ops import xywh2xyxy
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 from yolospine_ultra.data.relations import Relations, fit_relations
 from yolospine_ultra.engine.model import PluginDetectionModel
@@ -224,6 +225,32 @@ def test_mldr_reads_region_surroundings_and_stage_one():
     assert moved(0, 7, "feats") == 0  # far corner of the finest level
     below = torch.tensor([[0.0, 1]])  # one more object
     assert (m(feats, towers, box, image, below, evidence, 8.0)[0] - logits).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("form", ["training", "evaluation", "fused"])
+def test_regions_are_convolved_as_crops_side_by_side(form):
+    """The first convolution of a region comes before RoIAlign; by torchvision and the module itself it comes after."""
+    torch.manual_seed(0)
+    feats = [torch.randn(2, c, 64 // s, 64 // s) for c, s in ((8, 8), (8, 16), (8, 32))]
+    towers = [torch.randn(2, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
+    m = MLDR(3, (8, 8, 8), 4, dim=8, hidden=16).train(form == "training")
+    m.dropout.p = 0.0
+    m.region[0].bn.running_mean.normal_(), m.region[0].bn.running_var.uniform_(0.5, 2)
+    if form == "fused":
+        m.region[0].conv = fuse_conv_and_bn(m.region[0].conv, m.region[0].bn)
+        del m.region[0].bn
+        m.region[0].forward = m.region[0].forward_fuse
+    boxes = torch.tensor([[0.0, 0, 24, 24], [30, 20, 64, 50], [10, 40, 20, 64]])  # at the edges too
+    index, counts, evidence = torch.tensor([0, 1, 1]), torch.rand(3, 2), torch.rand(3, 3)
+    wide = torch.tensor([[-12.0, -12, 36, 36], [13, 5, 81, 65], [5, 28, 25, 76]])
+    merged = m.merge(feats, towers)
+    rois = [torch.cat((index[:, None].float(), b), 1) for b in (boxes, wide)]
+    x = m.region(torch.cat([roi_align(merged, r, 7, 1 / 8, 1, True) for r in rois], 1))
+    x = torch.nn.functional.silu(m.embed(x.flatten(1)) + m.order(counts / 4))
+    x = x + torch.nn.functional.silu(m.mix(x))
+    logits, deltas = m(feats, towers, boxes, index, counts, evidence, 8.0)
+    torch.testing.assert_close(logits, m.score(x) + m.trust * evidence, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(deltas, m.delta(x).unflatten(1, (3, 4)), atol=1e-5, rtol=1e-5)
 
 
 def test_without_order_the_other_objects_do_not_matter_to_a_region():

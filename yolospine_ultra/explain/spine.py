@@ -57,7 +57,7 @@ class SpineScene(YoloScene):
         super().__init__(boxes, logits, leaves, grids, size, True)
         self.head, self.preds = head, preds
         self.proposals = head.propose(preds) if isinstance(head, SpineDetect) else None
-        self._regions: dict[bytes, tuple[Tensor, Tensor]] = {}
+        self._regions: dict[bytes, tuple[list[Tensor], Tensor]] = {}
 
     def found(self, conf: float) -> list[Finding]:
         """See `Scene`: with Soft-NMS at its defaults."""
@@ -82,37 +82,30 @@ class SpineScene(YoloScene):
         if stage == STAGE1:
             return super().patches(finding, category, stage)
         crops, logits = self._region(finding.region)
-        (gradient,) = gradients(logits[category], [crops])
-        values, depth = to_numpy(crops)[0], crops.shape[1] // 2  # channels: the proposal's, then the wide region's
+        found = gradients(logits[category], crops)
         tight = finding.region.astype(float)
         centre, half = (tight[:2] + tight[2:]) / 2, (tight[2:] - tight[:2]) / 2 * CONTEXT
         wide = np.concatenate([centre - half, centre + half])
         return [
-            Patch(values[:depth], gradient[0, :depth], tuple(tight)),
-            Patch(values[depth:], gradient[0, depth:], tuple(wide)),
+            Patch(to_numpy(crop)[0], gradient[0], tuple(bounds))
+            for crop, gradient, bounds in zip(crops, found, (tight, wide), strict=True)
         ]
 
-    def _region(self, region: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What RoIAlign cut out for a region, (1, 2D, 7, 7), as a leaf, and the logits (C,) that come of it."""
+    def _region(self, region: np.ndarray) -> tuple[list[Tensor], Tensor]:
+        """What RoIAlign cuts out for a region and the wide one, (1, D, 7, 7), as leaves, and the logits (C,) of it."""
         key = region.tobytes()
         if key not in self._regions:
-            kept = []
-
-            def cut(_: Any, given: tuple[Tensor]) -> tuple[Tensor]:
-                kept.append(given[0].detach().requires_grad_())
-                return (kept[0],)
-
-            handle = self.head.mldr.region.register_forward_pre_hook(cut)
+            mldr, preds = self.head.mldr, self.preds
             boxes = torch.as_tensor(region, device=self.boxes.device)[None]
             index = torch.zeros(1, dtype=torch.long, device=boxes.device)
-            try:
-                with torch.enable_grad():
-                    evidence = evidence_of(boxes, index, self.proposals)
-                    counts = order_in_column(boxes, index, self.proposals.boxes, self.proposals.objectness)
-                    logits, _ = self.head.refine(self.preds, boxes, index, counts, evidence)
-            finally:
-                handle.remove()
-            self._regions[key] = kept[0], logits[0]
+            with torch.no_grad():
+                evidence = evidence_of(boxes, index, self.proposals)
+                counts = order_in_column(boxes, index, self.proposals.boxes, self.proposals.objectness)
+                crops = mldr.crops(preds["feats"], preds["towers"], boxes, index, self.head.finest)
+            crops = [crop.requires_grad_() for crop in crops]
+            with torch.enable_grad():
+                logits, _ = mldr.judge(*crops, counts, evidence)
+            self._regions[key] = crops, logits[0]
         return self._regions[key]
 
 

@@ -86,19 +86,18 @@ class DDEDetect(Detect):
 
     def dense(self, feats: list[Tensor]) -> dict[str, Any]:
         """Raw predictions of stage 1 on all levels, as the class docstring names them."""
-        boxes, obj, cls, towers = [], [], [], []
+        boxes, backgrounds, classes, towers = [], [], [], []
         for x, box_branch, cls_branch, background in zip(feats, self.cv2, self.cv3, self.background, strict=True):
             regression = box_branch[1](box_branch[0](x))
-            tower = cls_branch[1](cls_branch[0](x))
-            classes = cls_branch[2](tower)
+            towers.append(cls_branch[1](cls_branch[0](x)))
             boxes.append(box_branch[2](regression).flatten(2))
-            obj.append((classes.logsumexp(1, keepdim=True) - background(regression)).flatten(2))
-            cls.append(classes.flatten(2))
-            towers.append(tower)
+            backgrounds.append(background(regression).flatten(2))
+            classes.append(cls_branch[2](towers[-1]).flatten(2))
+        cls = torch.cat(classes, 2)
         return {
             "boxes": torch.cat(boxes, 2),
-            "obj": torch.cat(obj, 2),
-            "cls": torch.cat(cls, 2),
+            "obj": cls.logsumexp(1, keepdim=True) - torch.cat(backgrounds, 2),
+            "cls": cls,
             "feats": feats,
             "towers": towers,
         }

@@ -103,19 +103,44 @@ class MLDR(nn.Module):
         Returns:
             Class logits (R, C) and deltas (R, C, 4) for `decode_boxes`.
         """
+        tight, wide = self.crops(feats, towers, boxes, index, stride)
+        return self.judge(tight, wide, counts, evidence)
+
+    def crops(
+        self, feats: list[Tensor], towers: list[Tensor], boxes: Tensor, index: Tensor, stride: float
+    ) -> tuple[Tensor, Tensor]:
+        """What the first convolution of `region` makes of the regions and of the wide ones, (R, D, 7, 7), to be added.
+
+        It is 1 x 1 and RoIAlign is linear, so that either may come first. Before RoIAlign it reads every cell of the
+        map twice, after it every bin of all crops, which overlap and have to be copied side by side.
+
+        Args:
+            feats, towers, boxes, index, stride: as of `forward`.
+        """
         merged = self.merge(feats, towers)
+        maps = [F.conv2d(merged, w) for w in self.region[0].conv.weight.chunk(2, 1)]
         # RoIAlign in single precision: from 256 px on fp16 has whole pixels only, from 512 px every second, and the
         # widened boxes are made here
-        source, boxes, column = merged.float(), boxes.float(), index[:, None].float()
+        boxes, column = boxes.float(), index[:, None].float()
         # one sample a bin: at the finest stride a bin is about one cell, and Mask R-CNN (He et al. 2017) found the
         # number of samples not to matter
         # The operator itself, aligned: on a GPU where algorithms shall be deterministic, as by the host's default,
         # torchvision's function compiles a version in Python, which takes a C compiler and a while for every shape
-        crops = [
-            torch.ops.torchvision.roi_align(source, torch.cat((column, b), 1), 1 / stride, POOL, POOL, 1, True)
-            for b in (boxes, _widen(boxes))
-        ]
-        x = self.region(torch.cat(crops, 1).to(merged.dtype))
+        tight, wide = (
+            torch.ops.torchvision.roi_align(m.float(), torch.cat((column, b), 1), 1 / stride, POOL, POOL, 1, True)
+            for m, b in zip(maps, (boxes, _widen(boxes)), strict=True)
+        )
+        return tight, wide
+
+    def judge(self, tight: Tensor, wide: Tensor, counts: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, of the `crops` of regions."""
+        first, second, third = self.region
+        x = (tight + wide).to(first.conv.weight.dtype)
+        if hasattr(first, "bn"):
+            x = first.bn(x)
+        else:  # fused
+            x += first.conv.bias[:, None, None]
+        x = third(second(first.act(x)))
         x = self.embed(self.dropout(x.flatten(1)))
         if self.order is not None:
             x = x + self.order(counts.to(x.dtype) / COUNT_SCALE)
