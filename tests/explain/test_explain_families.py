@@ -175,7 +175,7 @@ def test_stage_1_of_yolospine_is_a_class_against_the_background():
 
 
 def test_stage_2_agrees_with_its_own_computation():
-    """MLDR once more, from its parts: over the proposal and the region twice as wide, before the first activation."""
+    """MLDR once more, from its parts: RoIAlign of the merged map over the proposal and the region twice as wide."""
     model, scene, found = look("yolospine-n")
     finding, mldr = found[0], model.head.mldr
     preds = {k: [x.detach() for x in v] if isinstance(v, list) else v.detach() for k, v in scene.preds.items()}
@@ -183,24 +183,21 @@ def test_stage_2_agrees_with_its_own_computation():
     merged = mldr.merge(preds["feats"], preds["towers"])
     rois = [torch.cat((torch.zeros(1, 1), b), 1) for b in (box, _widen(box))]
     stride = float(model.head.stride[0])
-    crops = torch.cat([roi_align(merged, r, 7, 1 / stride, 1, True) for r in rois], 1)
-    first, second, third = mldr.region
-    half = crops.shape[1] // 2
-    parts = [F.conv2d(c, w) for c, w in zip(crops.split(half, 1), first.conv.weight.split(half, 1), strict=True)]
-    crops = torch.cat(parts, 1).detach().requires_grad_()
+    crops = torch.cat([roi_align(merged, r, 7, 1 / stride, 1, True) for r in rois], 1).detach().requires_grad_()
     index = torch.zeros(1, dtype=torch.long)
-    x = mldr.embed(third(second(first.act(first.bn(crops[:, :half] + crops[:, half:])))).flatten(1))
+    x = mldr.embed(mldr.region(crops).flatten(1))
     x = F.silu(x + mldr.order(order_in_column(box, index, scene.proposals.boxes, scene.proposals.objectness) / 4))
     logit = mldr.score(x + F.silu(mldr.mix(x)))[0, finding.category]
     (gradient,) = torch.autograd.grad(logit, [crops])
     tight, wide = scene.patches(finding, finding.category, STAGE2)
-    for got, channels in ((tight, slice(None, half)), (wide, slice(half, None))):
+    depth = crops.shape[1] // 2
+    for got, channels in ((tight, slice(None, depth)), (wide, slice(depth, None))):
         assert got.activations == pytest.approx(crops.detach()[0, channels].numpy(), abs=1e-5)
         assert got.gradients == pytest.approx(gradient[0, channels].numpy(), abs=1e-6)
     assert tight.region == pytest.approx(finding.region) and wide.region == pytest.approx(_widen(box)[0].numpy())
     # GradCAM by hand: the mean gradient of each channel weighs it
-    weights = gradient[0, :half].mean((1, 2))
-    by_hand = F.relu((weights[:, None, None] * crops.detach()[0, :half]).sum(0)).numpy()
+    weights = gradient[0, :depth].mean((1, 2))
+    by_hand = F.relu((weights[:, None, None] * crops.detach()[0, :depth]).sum(0)).numpy()
     assert cell_maps("gradcam", [tight])[0] == pytest.approx(by_hand, abs=1e-6)
 
 

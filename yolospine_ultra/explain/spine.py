@@ -101,10 +101,11 @@ class SpineScene(YoloScene):
             with torch.no_grad():
                 evidence = evidence_of(boxes, index, self.proposals)
                 counts = order_in_column(boxes, index, self.proposals.boxes, self.proposals.objectness)
-                crops = mldr.crops(preds["feats"], preds["towers"], boxes, index, self.head.finest)
+                merged = mldr.merge(preds["feats"], preds["towers"])
+                crops = mldr.cut(merged, merged, boxes, index, self.head.finest)
             crops = [crop.requires_grad_() for crop in crops]
             with torch.enable_grad():
-                logits, _ = mldr.judge(*crops, counts, evidence)
+                logits, _ = mldr.judge(*mldr.project(*crops), counts, evidence)
             self._regions[key] = crops, logits[0]
         return self._regions[key]
 

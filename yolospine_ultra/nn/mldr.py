@@ -103,22 +103,25 @@ class MLDR(nn.Module):
         Returns:
             Class logits (R, C) and deltas (R, C, 4) for `decode_boxes`.
         """
-        tight, wide = self.crops(feats, towers, boxes, index, stride)
-        return self.judge(tight, wide, counts, evidence)
+        merged = self.merge(feats, towers)
+        # the maps and not the crops, which overlap, have more cells, and would be copied to stand side by side
+        return self.judge(*self.cut(*self.project(merged, merged), boxes, index, stride), counts, evidence)
 
-    def crops(
-        self, feats: list[Tensor], towers: list[Tensor], boxes: Tensor, index: Tensor, stride: float
-    ) -> tuple[Tensor, Tensor]:
-        """What the first convolution of `region` makes of the regions and of the wide ones, (R, D, 7, 7), to be added.
+    def project(self, tight: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
+        """The first convolution of `region` by halves, to be added, (N, D, h, w) each: of maps, or of crops of regions.
 
-        It is 1 x 1 and RoIAlign is linear, so that either may come first. Before RoIAlign it reads every cell of the
-        map twice, after it every bin of all crops, which overlap and have to be copied side by side.
+        It is 1 x 1 and RoIAlign is linear, so that either may come first.
+        """
+        first, second = self.region[0].conv.weight.chunk(2, 1)
+        return F.conv2d(tight, first), F.conv2d(wide, second)
+
+    def cut(self, tight: Tensor, wide: Tensor, boxes: Tensor, index: Tensor, stride: float) -> tuple[Tensor, Tensor]:
+        """Crops (R, D, 7, 7) of regions from one map, and of the wide ones from another, (B, D, H, W) each.
 
         Args:
-            feats, towers, boxes, index, stride: as of `forward`.
+            tight, wide: the maps.
+            boxes, index, stride: as of `forward`.
         """
-        merged = self.merge(feats, towers)
-        maps = [F.conv2d(merged, w) for w in self.region[0].conv.weight.chunk(2, 1)]
         # RoIAlign in single precision: from 256 px on fp16 has whole pixels only, from 512 px every second, and the
         # widened boxes are made here
         boxes, column = boxes.float(), index[:, None].float()
@@ -126,14 +129,14 @@ class MLDR(nn.Module):
         # number of samples not to matter
         # The operator itself, aligned: on a GPU where algorithms shall be deterministic, as by the host's default,
         # torchvision's function compiles a version in Python, which takes a C compiler and a while for every shape
-        tight, wide = (
+        crops = [
             torch.ops.torchvision.roi_align(m.float(), torch.cat((column, b), 1), 1 / stride, POOL, POOL, 1, True)
-            for m, b in zip(maps, (boxes, _widen(boxes)), strict=True)
-        )
-        return tight, wide
+            for m, b in ((tight, boxes), (wide, _widen(boxes)))
+        ]
+        return crops[0], crops[1]
 
     def judge(self, tight: Tensor, wide: Tensor, counts: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` returns, of the `crops` of regions."""
+        """What `forward` returns, of both crops of regions behind the first convolution."""
         first, second, third = self.region
         x = (tight + wide).to(first.conv.weight.dtype)
         if hasattr(first, "bn"):
