@@ -7,7 +7,7 @@ What is touched, and why:
 `nn.tasks.yaml_model_load`          ``BASE-n.yaml`` means BASE.yaml at scale n; bare names of the plugin's own YAMLs
 `nn.tasks._SafeLoad.loading`        registered classes load under ``ULTRALYTICS_SAFE_LOAD=1``
 `models.yolo.model.YOLO.__init__`   a model with a registered head becomes that head's facade, as for RT-DETR
-`OpenVINOBackend.load_model`         our exported models compute in float32 on a CPU, as they were validated
+`OpenVINOBackend.load_model`        our exported models compute in float32 on a CPU, as they were validated
 `utils.DEFAULT_CFG(_DICT)`          `yolospine_ultra.autoload.arguments`, so that `yolo` accepts them
 =================================== ===============================================================================
 """

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torchvision.ops import box_iou, roi_align
 from ultralytics.utils.ops import xywh2xyxy
-from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 from yolospine_ultra.data.relations import Relations, fit_relations
 from yolospine_ultra.engine.model import PluginDetectionModel
@@ -231,15 +230,15 @@ def test_mldr_reads_region_surroundings_and_stage_one():
 def test_regions_are_convolved_as_crops_side_by_side(form):
     """The first convolution of a region comes before RoIAlign; by torchvision and the module itself it comes after."""
     torch.manual_seed(0)
-    feats = [torch.randn(2, c, 64 // s, 64 // s) for c, s in ((8, 8), (8, 16), (8, 32))]
-    towers = [torch.randn(2, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
-    m = MLDR(3, (8, 8, 8), 4, dim=8, hidden=16).train(form == "training")
+    model = PluginDetectionModel("yolospine-n.yaml", nc=3, verbose=False).train(form == "training")
+    m = model.model[-1].mldr
     m.dropout.p = 0.0
     m.region[0].bn.running_mean.normal_(), m.region[0].bn.running_var.uniform_(0.5, 2)
+    feats = [torch.randn(2, c, 64 // s, 64 // s) for c, s in zip((64, 128, 256), STRIDES, strict=True)]
+    towers = [torch.randn(2, 64, 64 // s, 64 // s) for s in STRIDES]
     if form == "fused":
-        m.region[0].conv = fuse_conv_and_bn(m.region[0].conv, m.region[0].bn)
-        del m.region[0].bn
-        m.region[0].forward = m.region[0].forward_fuse
+        model.fuse(verbose=False)
+        assert m.region[0].conv.bias is not None
     boxes = torch.tensor([[0.0, 0, 24, 24], [30, 20, 64, 50], [10, 40, 20, 64]])  # at the edges too
     index, counts, evidence = torch.tensor([0, 1, 1]), torch.rand(3, 2), torch.rand(3, 3)
     wide = torch.tensor([[-12.0, -12, 36, 36], [13, 5, 81, 65], [5, 28, 25, 76]])

@@ -139,9 +139,9 @@ class MLDR(nn.Module):
         """What `forward` returns, of both crops of regions behind the first convolution."""
         first, second, third = self.region
         x = (tight + wide).to(first.conv.weight.dtype)
-        if hasattr(first, "bn"):
+        if first.conv.bias is None:
             x = first.bn(x)
-        else:  # fused
+        else:  # the host has fused the norm into the convolution
             x += first.conv.bias[:, None, None]
         x = third(second(first.act(x)))
         x = self.embed(self.dropout(x.flatten(1)))
