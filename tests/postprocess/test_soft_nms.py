@@ -124,6 +124,13 @@ def test_head_size_does_not_change_the_result(decay, monkeypatch):
         torch.testing.assert_close(soft_nms(boxes, scores, decay), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64])
+def test_precision_of_the_boxes_does_not_change_the_result(dtype):
+    boxes, scores = (torch.stack(part) for part in zip(*(crowd(seed) for seed in range(3)), strict=True))
+    boxes = boxes.to(dtype)
+    assert torch.equal(soft_nms(boxes, scores, "gaussian"), soft_nms(boxes.double(), scores, "gaussian"))
+
+
 @pytest.mark.parametrize("decay", DECAYS)
 def test_groups_and_padding_change_nothing_bitwise(decay):
     cases = [crowd(seed, n) for seed, n in ((1, 12), (2, 90), (3, 40))]
