@@ -150,6 +150,20 @@ def test_headline_follows_the_interval(folder, interval, expected):
     assert expected in statements.headline(results, assign_roles(results))
 
 
+def test_the_headline_names_what_is_not_told_apart_and_the_difference_without_rare_classes(folder):
+    """A lead over the model with the best mean hides an open difference to another."""
+    file = folder / "comparisons.csv"
+    text = (
+        file.read_text().replace("0.07,-0.01,0.15", "0.07,0.01,0.15").replace("-0.11,-0.18,-0.02", "-0.11,-0.23,0.01")
+    )
+    file.write_text(text + "toy,yolo11n,yolospine-n,map50_95_common,-0.03,-0.05,0.01\n")
+    results = read_results(folder)
+    assert statements.headline(results, assign_roles(results)).endswith(
+        "(95% interval +1.0 to +15.0). No difference between yolospine-n and yolov8n is shown. Without classes of "
+        "fewer than 20 labelled boxes (LDB) the difference to yolo11n is +3.0 points (-1.0 to +5.0)."
+    )
+
+
 def test_a_difference_without_an_interval_is_no_damage(folder):
     """As of a sweep with one patient."""
     file = folder / "comparisons.csv"

@@ -89,6 +89,36 @@ def test_latency_is_of_all_models_and_again_when_one_is_new(data, tmp_path, in_p
     assert timed[1:] == [[(("good",), 1), (("bad",), 2)]]
 
 
+def test_latency_does_not_miss_a_row_whose_companion_failed(data, tmp_path, in_process, monkeypatch):
+    timed = []
+    monkeypatch.setattr(runner, "run_latency", lambda *a: timed.extend((j.models, j.seed) for j in a[2]) or "")
+    out, both = tmp_path / "sweep", ["toy:GOOD", "toy:STRICT"]
+    monkeypatch.setenv("TOY_FAIL", "good-strict")
+    assert run_sweep(toy.options(data, out, models=both, seeds=[1], rounds=2)) == 1
+    assert timed == [(("good",), 1)]
+    monkeypatch.delenv("TOY_FAIL")
+    assert run_sweep(toy.options(data, out, models=both, seeds=[2], rounds=2, resume=True)) == 0
+    assert timed[1:] == [(("good",), 1), (("good-strict",), 2)]
+
+
+def test_latency_finds_the_weights_of_rows_that_were_added_in_another_order(data, tmp_path, toy_is_importable):
+    out = tmp_path / "sweep"
+    assert run_sweep(toy.options(data, out, seeds=[2], models=["toy:STRICT"])) == 0
+    both = ["toy:GOOD", "toy:STRICT"]
+    assert run_sweep(toy.options(data, out, seeds=[1, 2], models=both, rounds=1, resume=True)) == 0
+    timed = json.loads((out / "latency.json").read_text())["models"]
+    assert {m: t["trained"] for m, t in timed.items()} == {"good": True, "good-strict": True}
+
+
+def test_predictions_that_the_tables_need_are_missed_before_anything_is_trained(data, tmp_path, in_process):
+    out = tmp_path / "sweep"
+    assert run_sweep(toy.options(data, out, seeds=[0])) == 0
+    (out / "cells" / "bad_seed0" / "predictions.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"bad_seed0.*predictions\.tar\.xz"):
+        run_sweep(toy.options(data, out, seeds=[1], resume=True))
+    assert in_process == ["good_seed0", "bad_seed0"]
+
+
 def test_a_failed_cell_is_reported_and_runs_again(data, tmp_path, in_process, monkeypatch, capsys):
     out = tmp_path / "sweep"
     monkeypatch.setenv("TOY_FAIL", "bad")

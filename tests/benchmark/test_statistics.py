@@ -7,11 +7,13 @@ import pytest
 from detections import make_findings
 from scipy import stats
 
+from yolospine_ultra.benchmark import statistics
 from yolospine_ultra.benchmark.metrics import average_precision
 from yolospine_ultra.benchmark.statistics import (
     match,
     mean_precision,
     ranks,
+    seed_weights,
     t_interval,
     weighted_precision,
 )
@@ -50,7 +52,57 @@ def test_folds_are_averaged_within_a_class_then_classes():
     ones = np.ones((1, 8), dtype=np.int64)
     tables = [average_precision(truth[s], found[s], 3)[:, [0, 2]] for s in (slice(8), slice(8, 16))]
     expected = mean_defined(mean_defined(np.stack(tables)))
-    np.testing.assert_allclose(mean_precision([halves], [ones, ones])[0], expected, atol=1e-9)
+    np.testing.assert_allclose(mean_precision([halves], [ones, ones])[0, :2], expected, atol=1e-9)
+
+
+def test_resamples_are_the_same_in_whatever_portions(monkeypatch):
+    truth, found = make_findings(12, 3, 8)
+    matches = match(truth, found, 3)
+    weights = draw_patients([x.name.split("_")[0] for x in truth], resamples=10)
+    whole = weighted_precision(matches, weights)
+    monkeypatch.setattr(statistics, "_CHUNK", 3)
+    np.testing.assert_array_equal(weighted_precision(matches, weights), whole)
+
+
+def test_no_more_than_so_many_detections_an_image_and_class_count(monkeypatch):
+    """COCO's evaluation is the reference: one right detection behind a hundred better ones that are wrong."""
+    box = np.array([[10.0, 10, 30, 30]])
+    boxes = np.concatenate([np.tile(box + 200, (statistics.PER_IMAGE, 1)) + np.arange(100)[:, None], box])
+    truth = [ImageFindings("a_0", box, np.array([0]))]
+    found = [ImageFindings("a_0", boxes, np.zeros(101, dtype=int), np.linspace(0.9, 0.1, 101))]
+    ones = np.ones((1, 1), dtype=np.int64)
+    assert average_precision(truth, found, 1)[0, 0] == weighted_precision(match(truth, found, 1), ones)[0, 0, 0] == 0
+    monkeypatch.setattr(statistics, "PER_IMAGE", 101)
+    assert weighted_precision(match(truth, found, 1), ones)[0, 0, 0] > 0
+
+
+def test_classes_of_a_handful_of_boxes_are_left_out_of_the_third_mean(monkeypatch):
+    truth, found = make_findings(16, 3, 2)
+    boxes = [sum(int((x.classes == c).sum()) for x in truth) for c in range(3)]
+    runs, ones = [[match(truth, found, 3)]], [np.ones((1, 16), dtype=np.int64)]
+    each = average_precision(truth, found, 3)[:, 0]
+    monkeypatch.setattr(statistics, "FEW_BOXES", sorted(boxes)[1])
+    common = np.array(boxes) >= sorted(boxes)[1]
+    assert 0 < common.sum() < 3
+    assert mean_precision(runs, ones)[0, 2] == pytest.approx(each[common].mean())
+    for all_or_none in (0, max(boxes) + 1):
+        monkeypatch.setattr(statistics, "FEW_BOXES", all_or_none)
+        assert np.isnan(mean_precision(runs, ones)[0, 2])
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_drawn_seeds_spread_as_their_mean_does(n):
+    values = np.random.default_rng(n).normal(size=n)
+    weights = seed_weights(n, 40000, 0)
+    np.testing.assert_allclose(weights.sum(1), 1)
+    np.testing.assert_array_equal(weights[0], 1 / n)
+    assert (weights[1:] @ values).std() == pytest.approx(values.std(ddof=1) / math.sqrt(n), rel=0.02)
+    np.testing.assert_array_equal(seed_weights(n, 9, 4), seed_weights(n, 9, 4))
+    assert (seed_weights(n, 9, 4) != seed_weights(n, 9, 5)).any()
+
+
+def test_one_seed_is_always_drawn():
+    assert seed_weights(1, 3, 0).tolist() == [[1.0]] * 4
 
 
 def test_a_resample_without_a_class_is_left_out():

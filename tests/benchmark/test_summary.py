@@ -166,9 +166,53 @@ def test_one_model_and_none(tmp_path):
     assert row["n"] == "1" and row["sd"] == row["ci_low"] == ""
 
 
-def test_one_patient_gives_differences_without_intervals_and_no_ranks():
-    nan = math.nan  # such as recall of pairs, of which there are none
-    curves = {"a": {0: np.array([[0.5, 0.6, nan, nan, nan]])}, "b": {0: np.array([[0.4, 0.4, nan, nan, nan]])}}
-    rows = summary._compare("d", curves)
-    assert [round(r["diff"], 6) for r in rows] == [0.1, 0.2] and all(np.isnan(r["ci_low"]) for r in rows)
-    assert summary._rank("d", curves) == []
+def test_one_patient_gives_differences_without_intervals_and_no_ranks(tmp_path):
+    """However many images the patient has: these are no independent cases."""
+    make_folder(tmp_path)
+    own = read_truth(tmp_path)
+    write_truth(tmp_path, replace(own, patients=["one"] * len(own.images)), NAMES)
+    write_tables(tmp_path, 200)
+    rows = table(tmp_path / "comparisons.csv")
+    assert float(find(rows, metric="map50_95")["diff"]) > 0 and {r["ci_low"] + r["ci_high"] for r in rows} == {""}
+    assert table(tmp_path / "ranks.csv") == []
+
+
+def curve(value, spread=()):
+    """A seed's values: without resampling, then of each resample; alike for all measures."""
+    return np.repeat(np.array([value, *(value + s for s in spread)])[:, None], len(summary.COMPARED), 1)
+
+
+def test_seeds_that_one_model_lacks_count_for_neither():
+    a, b = {0: curve(0.5), 1: curve(0.6), 2: curve(5.0)}, {0: curve(0.4), 1: curve(0.4)}
+    rows = summary._compare("d", {"a": a, "b": b}, {"a": 0, "b": 1})
+    assert {round(r["diff"], 9) for r in rows} == {0.15}
+
+
+def test_seeds_are_drawn_with_the_patients_and_alike_for_rows_of_one_training():
+    patients = np.random.default_rng(0).normal(0, 0.01, 500)
+    a = {s: curve(0.5 + 0.1 * s, patients) for s in range(3)}
+    b = {s: curve(0.4 + 0.1 * s, patients) for s in range(3)}
+    # rows of one training: neither seeds nor patients move the difference, and that says nothing of the spread
+    (row, *_) = summary._compare("d", {"a": a, "b": b}, {"a": 0, "b": 0})
+    assert row["diff"] == pytest.approx(0.1) and row["ci_low"] is None
+    # two trainings: the seeds of each are drawn by themselves, sd sqrt(2 * 0.1^2 / 3) = 0.082
+    (row, *_) = summary._compare("d", {"a": a, "b": b}, {"a": 0, "b": 1})
+    assert row["ci_low"] < -0.02 and row["ci_high"] > 0.22
+
+
+def test_no_difference_at_all_has_no_interval_and_no_sign():
+    a = {0: curve(-0.0, (0.0, 0.0))}
+    (row, *_) = summary._compare("d", {"a": a, "b": {0: curve(0.0, (0.0, 0.0))}}, {"a": 0, "b": 1})
+    assert math.copysign(1, row["diff"]) == 1 and row["ci_low"] is row["ci_high"] is None
+
+
+def test_missing_predictions_are_named_before_a_table_is_written(tmp_path):
+    make_folder(tmp_path)
+    write_tables(tmp_path, 20)
+    before = {f: f.read_bytes() for f in tmp_path.glob("*.csv")}
+    record = read_record(tmp_path, "good_seed0")
+    write_record(tmp_path, replace(record, metrics={**record.metrics, "map50_95": 0.0}))
+    (tmp_path / "cells" / "good_seed0" / "predictions.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"good_seed0.*predictions\.tar\.xz"):
+        write_tables(tmp_path, 20)
+    assert {f: f.read_bytes() for f in tmp_path.glob("*.csv")} == before

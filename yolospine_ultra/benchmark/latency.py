@@ -17,8 +17,8 @@ from yolospine_ultra.benchmark.cell import (
     budget_of,
     check_belongs,
     die_with_parent,
+    finished_training,
     prepare_process,
-    read_training,
 )
 from yolospine_ultra.benchmark.dataset import BenchmarkData, make_view
 from yolospine_ultra.benchmark.plan import Job
@@ -48,7 +48,7 @@ def measure(folder: Path, jobs: list[Job], rounds: int) -> None:
     models, trained = {}, {}
     cell = make_view(data, None if sweep.folds is None else 0, view)
     for job in jobs:
-        training = read_training(folder / "work" / job.name)
+        training = finished_training(folder, sweep.models[job.models[0]], job.seed, job.fold)
         weights = training.weights if training else None
         for name in job.models:
             entry = sweep.models[name]

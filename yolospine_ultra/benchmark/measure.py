@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolospine_ultra.benchmark.metrics import Evaluation, evaluate
-from yolospine_ultra.benchmark.records import DONE, Sweep, read_records, read_sweep, read_truth, write_record
+from yolospine_ultra.benchmark.records import (
+    DONE,
+    Sweep,
+    predictions_file,
+    read_records,
+    read_sweep,
+    read_truth,
+    write_record,
+)
 from yolospine_ultra.benchmark.summary import write_tables
 from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
 
@@ -29,14 +37,8 @@ def measure_cell(folder: Path, sweep: Sweep, cell: str, images: Sequence[ImageFi
         FileNotFoundError: the predictions are missing.
         ValueError: they cannot be used.
     """
-    file = folder / "cells" / cell / "predictions.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} is missing, and a cell is measured from its predictions; committed sweeps have them in "
-            "predictions.tar.xz, to be unpacked there."
-        )
     names = sweep.class_names
-    return evaluate(images, read_predictions(file, images, len(names)), names, sweep.conf)
+    return evaluate(images, read_predictions(predictions_file(folder, cell), images, len(names)), names, sweep.conf)
 
 
 def measure_again(folder: str | Path) -> int:

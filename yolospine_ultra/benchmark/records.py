@@ -291,6 +291,21 @@ def write_predictions(folder: Path, cell: str, found: Sequence[ImageFindings], i
     return file
 
 
+def predictions_file(folder: Path, cell: str) -> Path:
+    """Where a finished cell's predictions are.
+
+    Raises:
+        FileNotFoundError: they are not there.
+    """
+    file = folder / "cells" / cell / "predictions.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is missing, and a cell is measured from its predictions; committed sweeps have them in "
+            "predictions.tar.xz, to be unpacked there."
+        )
+    return file
+
+
 def _read(file: Path) -> dict[str, Any]:
     """A JSON object of this format."""
     if not file.is_file():

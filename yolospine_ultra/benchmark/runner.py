@@ -35,6 +35,7 @@ from yolospine_ultra.benchmark.records import (
     Record,
     Sweep,
     Truth,
+    predictions_file,
     read_records,
     read_sweep,
     write_json,
@@ -105,7 +106,7 @@ def run_sweep(options: Options) -> int:
 
     Raises:
         FileExistsError: `out` has something in it and `resume` is not set.
-        FileNotFoundError: data that is not there, or nothing to resume.
+        FileNotFoundError: data that is not there, nothing to resume, or a finished cell without its predictions.
         ImportError: the extra `bench` or `ray` is missing.
         ValueError: arguments that mean nothing, a sweep of another protocol, environment or dataset, or one that is
             running.
@@ -124,6 +125,8 @@ def run_sweep(options: Options) -> int:
         raise FileNotFoundError(f"--resume: {options.out} holds no sweep; begin it without --resume.")
     jobs = make_plan(entries, sorted(set(options.seeds)), options.folds)
     done = {r.cell: r for r in read_records(folder) if r.status == DONE}
+    for cell in done:
+        predictions_file(folder, cell)  # the tables need them: better missed before the trainings than after
     left = [j for j in jobs if any(c not in done for c in j.cells)]
     _describe(options, data, jobs, left)
     if options.dry_run:
@@ -315,11 +318,17 @@ def _run_here(
 
 def _time(rounds: int, folder: Path, sweep: Sweep, done: Sequence[Record]) -> str:
     """Measure the latency of all models that have a cell, if one of them has none yet; what went wrong, or ""."""
-    cells, first = {r.cell for r in done}, {}
+    cells = {r.cell for r in done}
+    first: dict[str, Job] = {}
     for job in make_plan(list(sweep.models.values()), sorted({r.seed for r in done}), sweep.folds):
-        if all(c in cells for c in job.cells):
-            first.setdefault(job.models[0], job)
-    names = {m for j in first.values() for m in j.models}
-    if not rounds or names <= read_latency(folder).keys():
+        for model, cell in zip(job.models, job.cells, strict=True):
+            if cell in cells:
+                first.setdefault(model, job)
+    if not rounds or first.keys() <= read_latency(folder).keys():
         return ""
-    return run_latency(folder, sweep, list(first.values()), rounds)
+    # rows that share a training may have their first cells of different seeds, as where one of them failed
+    jobs = [
+        dataclasses.replace(job, models=tuple(m for m in job.models if first.get(m) == job))
+        for job in dict.fromkeys(first.values())
+    ]
+    return run_latency(folder, sweep, jobs, rounds)

@@ -1,7 +1,8 @@
-"""Intervals over seeds, and the paired bootstrap over patients for "A beats B".
+"""Intervals over seeds, and the paired bootstrap over patients and seeds for "A beats B".
 
 Sources: Student's t interval; Efron and Tibshirani 1993, percentile bootstrap, patients being the units that are
-drawn; COCO's average precision (Lin et al. 2014). Drawing a patient twice is counting each of their boxes and
+drawn, and, for each training by itself, its seeds (Rao and Wu 1988 for how many); COCO's average precision (Lin et al.
+2014). Drawing a patient twice is counting each of their boxes and
 detections twice, so that a resample needs no matching and no sorting anew: matches are found once, and the curve of
 every resample is a cumulative sum of weights. The value with all weights 1 is that of faster-coco-eval, which a test
 checks.
@@ -23,6 +24,8 @@ from yolospine_ultra.evaluate.matching import iou_matrix
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 PER_IMAGE = 100  # detections an image and class, as COCO has it
+FEW_BOXES = 20  # labelled boxes under which a class's average precision rests on a handful of cases
+SEEDS = 1  # begins the random numbers that draw seeds; those that draw patients begin with 0
 _CHUNK = 250  # resamples at a time, for the memory
 
 
@@ -180,13 +183,18 @@ def mean_precision(runs: Sequence[Sequence[list[ClassMatches]]], weights: Sequen
         weights: of each fold, (B, images of the fold).
 
     Returns:
-        (B, 2): at IoU .50:.05:.95 and at .50.
+        (B, 3): at IoU .50:.05:.95, at .50, and the first over classes with at least `FEW_BOXES` boxes alone, NaN where
+        these are all classes that have any, or none.
     """
     seeds = []
     for folds in runs:
         by_fold = np.stack([weighted_precision(m, w) for m, w in zip(folds, weights, strict=True)])
-        labelled = np.array([any(m.boxes.any() for m in of_class) for of_class in zip(*folds, strict=True)])
-        seeds.append(mean_of_classes(mean_defined(by_fold), labelled))
+        boxes = np.array([sum(m.boxes.sum() for m in of_class) for of_class in zip(*folds, strict=True)])
+        by_class = mean_defined(by_fold)
+        rare = (boxes > 0) & (boxes < FEW_BOXES)
+        common = (boxes >= FEW_BOXES) & rare.any()
+        means = mean_of_classes(by_class, boxes > 0), mean_of_classes(by_class[..., :1], common)
+        seeds.append(np.concatenate(means, 1))
     return np.mean(seeds, 0)
 
 
@@ -201,6 +209,26 @@ def mean_of_classes(values: np.ndarray, labelled: np.ndarray) -> np.ndarray:
         (...), NaN where a labelled class is NaN, or none is labelled.
     """
     return values[labelled].mean(0) if labelled.any() else np.full(values.shape[1:], np.nan)
+
+
+def seed_weights(n: int, resamples: int, stream: int) -> np.ndarray:
+    """Weights of a training's n seeds in a mean over them: all alike, then as they are drawn.
+
+    n - 1 of n are drawn with replacement, so that a resampled mean has the variance s^2 / n of the mean; with n of n it
+    would be a third too small for three seeds (Rao and Wu 1988). One seed says nothing of others and is always drawn.
+
+    Args:
+        n: number of seeds, at least 1.
+        resamples: how many.
+        stream: number of the training; what shares one is drawn alike.
+
+    Returns:
+        (1 + resamples, n); each row sums to 1.
+    """
+    drawn = max(n - 1, 1)
+    rng = np.random.default_rng([SEEDS, stream])
+    made = rng.multinomial(drawn, np.full(n, 1 / n), size=resamples) / drawn
+    return np.concatenate([np.full((1, n), 1 / n), made])
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ A value of a seed is that of its cell, or, with folds, of all its folds: the AP 
 that have ground truth of it and then over classes, agreement comes from the sum of the folds' confusion matrices,
 everything else is averaged (Forman and Scholz 2010 say why scores of different folds are never ranked together). A seed
 counts when all its folds are done. Means and intervals in `summary.csv` are over seeds (Student's t); differences in
-`comparisons.csv` are between the means over the seeds that both models have, with the interval of a paired bootstrap
-over patients (percentiles); ranks are of the same resamples, among all models, over the seeds that all have.
+`comparisons.csv` are between the means over the seeds that both models have, with the interval of a bootstrap
+(percentiles) that draws patients, the same for all models, and seeds, the same for rows that share a training; ranks
+are of the same resamples, among all models, over the seeds that all have.
 """
 
 from __future__ import annotations
@@ -23,22 +24,39 @@ import numpy as np
 
 from yolospine_ultra.benchmark.equal_positives import RECALLS, find_recalled, mean_recall
 from yolospine_ultra.benchmark.metrics import AP_NAMES, agreement
-from yolospine_ultra.benchmark.records import DONE, Record, Sweep, read_records, read_sweep, read_truth
+from yolospine_ultra.benchmark.plan import share_trainings
+from yolospine_ultra.benchmark.records import (
+    DONE,
+    Record,
+    Sweep,
+    predictions_file,
+    read_records,
+    read_sweep,
+    read_truth,
+)
 from yolospine_ultra.benchmark.statistics import (
     match,
     mean_precision,
     ranks,
+    seed_weights,
     t_interval,
 )
 from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.dataset_files import ALL
 from yolospine_ultra.evaluate.findings import read_predictions
-from yolospine_ultra.evaluate.intervals import RESAMPLES, mean_defined, percentile_bounds, resample_weights
+from yolospine_ultra.evaluate.intervals import (
+    RESAMPLES,
+    mean_defined,
+    percentile_bounds,
+    percentile_interval,
+    resample_weights,
+)
 
 SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high")
 COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
 RANKS = ("dataset", "model", "metric", "n", "mean_rank", "ci_low", "ci_high")
-COMPARED = ("map50_95", "map50", *RECALLS)  # of `statistics.mean_precision` and `equal_positives.mean_recall`
+COMMON = "map50_95_common"  # without the classes of a handful of boxes
+COMPARED = ("map50_95", "map50", COMMON, *RECALLS)  # of `statistics.mean_precision`, `equal_positives.mean_recall`
 
 
 def write_tables(folder: Path, resamples: int = RESAMPLES) -> None:
@@ -46,12 +64,16 @@ def write_tables(folder: Path, resamples: int = RESAMPLES) -> None:
 
     Args:
         folder: of the sweep.
-        resamples: of the patients.
+        resamples: of patients and seeds.
+
+    Raises:
+        FileNotFoundError: the predictions of a cell are missing; nothing has been written then.
     """
     sweep, records = read_sweep(folder), read_records(folder)
     seeds = complete_seeds(sweep, records)
-    _write(folder / "summary.csv", SUMMARY, summary_rows(folder, sweep, seeds))
+    summary = summary_rows(folder, sweep, seeds)
     compared, ranked = comparison_rows(folder, sweep, seeds, resamples)
+    _write(folder / "summary.csv", SUMMARY, summary)
     _write(folder / "comparisons.csv", COMPARISONS, compared)
     _write(folder / "ranks.csv", RANKS, ranked)
 
@@ -160,46 +182,50 @@ def comparison_rows(
             runs, recalled = [], []
             for record, own in zip(records, index, strict=True):
                 images = [truth.images[i] for i in own]
-                file = folder / "cells" / record.cell / "predictions.json"
-                found = read_predictions(file, images, len(sweep.names))
+                found = read_predictions(predictions_file(folder, record.cell), images, len(sweep.names))
                 runs.append(match(images, found, len(sweep.names)))
                 recalled.append(find_recalled(images, found, sweep.class_names))
             weights = [draws[:, own] for own in index]
             made = (mean_precision([runs], weights), mean_recall([recalled], weights))
             curves.setdefault(model, {})[seed] = np.concatenate(made, 1)
-    return _compare(sweep.dataset, curves), _rank(sweep.dataset, curves)
+    groups = share_trainings(list(sweep.models.values()))
+    streams = {model: i for i, group in enumerate(groups) for model in group}
+    return _compare(sweep.dataset, curves, streams), _rank(sweep.dataset, curves, streams)
 
 
-def _mean_of(curves: dict[int, np.ndarray], seeds: Iterable[int]) -> np.ndarray:
-    """Mean of a model's values over seeds: (resamples + 1, 5), the first without resampling."""
-    return np.mean([curves[s] for s in seeds], 0)
+def _mean_of(curves: dict[int, np.ndarray], seeds: Sequence[int], stream: int) -> np.ndarray:
+    """Mean of a model's values over seeds: (resamples + 1, 6), the first without resampling, then over drawn seeds."""
+    values = np.stack([curves[s] for s in seeds], 1)
+    weights = seed_weights(len(seeds), len(values) - 1, stream)
+    return (values * weights[..., None]).sum(1)
 
 
-def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[str, Any]]:
+def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: dict[str, int]) -> list[dict[str, Any]]:
     """Every two models over the seeds that both have; no row of a measure that the data do not define."""
     rows = []
     for a, b in combinations(curves, 2):
         both = sorted(curves[a].keys() & curves[b].keys())
         if not both:
             continue
-        diff = _mean_of(curves[a], both) - _mean_of(curves[b], both)
+        diff = _mean_of(curves[a], both, streams[a]) - _mean_of(curves[b], both, streams[b])
         for k, metric in enumerate(COMPARED):
             if np.isnan(diff[0, k]):
                 continue
-            low, high = percentile_bounds(diff[1:, k])
-            row = {"dataset": dataset, "a": a, "b": b, "metric": metric, "diff": float(diff[0, k])}
+            low, high = percentile_interval(diff[1:, k])
+            # adding zero takes the sign off a difference of -0.0
+            row = {"dataset": dataset, "a": a, "b": b, "metric": metric, "diff": float(diff[0, k]) + 0.0}
             rows.append({**row, "ci_low": low, "ci_high": high})
     return rows
 
 
-def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]]) -> list[dict[str, Any]]:
+def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: dict[str, int]) -> list[dict[str, Any]]:
     """Mean rank of each model over the resamples; no row where there are none, as of one patient."""
     both = sorted(set.intersection(*(set(c) for c in curves.values()))) if curves else []
     if not both or len(next(iter(curves.values()))[both[0]]) < 2:
         return []
     rows = []
     for k, metric in enumerate(COMPARED):
-        table = ranks(np.stack([_mean_of(c, both)[1:, k] for c in curves.values()]))
+        table = ranks(np.stack([_mean_of(c, both, streams[m])[1:, k] for m, c in curves.items()]))
         if not table.size:
             continue
         for model, row in zip(curves, table, strict=True):

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_curve
 
 from yolospine_ultra.evaluate.intervals import draw_patients
 from yolospine_ultra.evaluate.matching import match_by_class
+from yolospine_ultra.evaluate.validation import froc
 from yolospine_ultra.evaluate.validation.froc import RATES, drawn_sensitivity, froc_curve, froc_report, pool, rank
 
 SITE, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
@@ -91,6 +92,9 @@ def test_a_resample_is_the_images_drawn(pair):
     truth, found = pair
     weights = np.random.default_rng(len(truth)).integers(0, 3, (3, len(truth)))
     drawn = drawn_sensitivity(pool(rank(truth, found, 3, 0.5)), weights)
+    with pytest.MonkeyPatch.context() as patch:  # in portions of one resample
+        patch.setattr(froc, "_CELLS", 1)
+        np.testing.assert_array_equal(drawn_sensitivity(pool(rank(truth, found, 3, 0.5)), weights), drawn)
     for b, row in enumerate(weights):
         again = [[x for x, n in zip(side, row, strict=True) for _ in range(n)] for side in pair]
         if not sum(len(t) for t in again[0]):

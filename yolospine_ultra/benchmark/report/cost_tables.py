@@ -148,7 +148,7 @@ def ablation(results: Results, roles: Roles, paper: bool = False) -> Table:
             row += [paper_figure("ablation", printed, k) for k in (MAP, "macro_f1")]
         rows.append(tuple(row))
     notes = [
-        "Percent; differences in percentage points with the 95% interval of a paired bootstrap over patients.",
+        "Percent; differences in percentage points with the 95% interval of a bootstrap over patients and seeds.",
         *([EMPTY_NOTE] if any(v is None for row in rows for v in row) else []),
         *([PAPER_NOTE] if paper else []),
     ]

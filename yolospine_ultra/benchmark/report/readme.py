@@ -92,5 +92,8 @@ def main_table(results: Results, roles: Roles) -> Table:
         row.append(results.specs.get(model, {}).get("flops"))
         row.append(float(latency["median_ms"]) if latency else None)
         rows.append(tuple(row))
-    notes = ("Differences: paired bootstrap over patients; an interval that holds zero shows none.",)
+    notes = (
+        "Differences: bootstrap over patients, the same for all, and seeds; an interval that holds zero shows none. "
+        "They are not corrected for the number of comparisons.",
+    )
     return Table("main", "Main table", tuple(columns), tuple(rows), notes if roles.ours else ())

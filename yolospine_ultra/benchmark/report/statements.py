@@ -9,8 +9,8 @@ from yolospine_ultra.benchmark.records import Sweep
 from yolospine_ultra.benchmark.report.roles import Roles
 from yolospine_ultra.benchmark.report.source import Comparison, Results
 from yolospine_ultra.benchmark.report.tables import MAP
-
-FEW_BOXES = 20  # labelled boxes under which a class's average precision rests on a handful of cases
+from yolospine_ultra.benchmark.statistics import FEW_BOXES
+from yolospine_ultra.benchmark.summary import COMMON
 
 
 def beginning(sweep: Sweep) -> str:
@@ -22,7 +22,7 @@ def beginning(sweep: Sweep) -> str:
 
 
 def headline(results: Results, roles: Roles) -> str:
-    """The first sentence of a report."""
+    """The first sentences of a report: the best model, and ours against the best of the others."""
     if not roles.ranked:
         return "No model of this sweep has been trained to the full budget, so nothing can be said about accuracy."
     best = roles.ranked[0]
@@ -36,8 +36,20 @@ def headline(results: Results, roles: Roles) -> str:
     if roles.ours is None:
         second = roles.ranked[1]
         return f"{lead}. {_about(results.comparison(best, second), best, second)}"
-    about = _about(results.comparison(roles.ours, roles.baseline), roles.ours, roles.baseline)
-    return f"{lead}. {about}"
+    about = [_about(results.comparison(roles.ours, roles.baseline), roles.ours, roles.baseline)]
+    # an ablation or another scale of ours is no rival
+    rivals = [m for m in roles.ranked if m not in (roles.ours, roles.baseline, *roles.ablations)]
+    open_ = [m for m in rivals if (c := results.comparison(roles.ours, m)) and not (c.wins or c.loses)]
+    if open_:
+        about.append(f"No difference between {roles.ours} and {_list(open_)} is shown.")
+    common = results.comparison(roles.ours, roles.baseline, COMMON)
+    if common is not None:
+        limits = "" if common.low is None else f" ({100 * common.low:+.1f} to {100 * common.high:+.1f})"
+        about.append(
+            f"Without classes of fewer than {FEW_BOXES} labelled boxes ({_list([n for n, _ in _rare(results)])}) the "
+            f"difference to {roles.baseline} is {100 * common.diff:+.1f} points{limits}."
+        )
+    return f"{lead}. {' '.join(about)}"
 
 
 def _about(c: Comparison | None, a: str, b: str) -> str:
@@ -46,7 +58,10 @@ def _about(c: Comparison | None, a: str, b: str) -> str:
         return f"{a} and {b} were not compared pairwise, so no claim is made about their difference."
     size = f"{100 * abs(c.diff):.1f} points"
     if c.low is None or c.high is None:
-        return f"The difference is {100 * c.diff:+.1f} points, without an interval: too few patients."
+        return (
+            f"The difference is {100 * c.diff:+.1f} points, without an interval: resamples do not differ, as of too "
+            "few patients."
+        )
     limits = f"95% interval {100 * c.low:+.1f} to {100 * c.high:+.1f}"
     if c.wins:
         return f"The data support that {a} beats {b}, by {size} ({limits})."
@@ -90,7 +105,7 @@ def not_supported(results: Results, roles: Roles) -> list[str]:
             f"{seeds} a model: no interval over seeds can be given, and another seed may change the order."
             if fewest < 2
             else f"{seeds} a model: intervals of single values are over seeds (Student's t), those of differences over "
-            "patients at the mean of these seeds; what other seeds would give is not in the latter."
+            "patients and seeds; so few seeds tell little of the spread of others."
         )
     patients = max((r.patients.get("val", 0) for r in results.records), default=0)
     if patients:

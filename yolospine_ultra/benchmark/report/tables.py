@@ -123,8 +123,8 @@ def equal(results: Results, roles: Roles) -> Table:
         if any(found):
             rows.append((model, *(Estimate(c.diff, None, c.low, c.high) if c else None for c in found)))
     notes = (
-        "Percentage points with the 95% interval of a paired bootstrap over patients. In every resample each model has "
-        "the least score that lets in at most one false box an image; with folds, one a fold.",
+        "Percentage points with the 95% interval of a bootstrap over patients and seeds. In every resample each model "
+        "has the least score that lets in at most one false box an image; with folds, one a fold.",
         *_missing(rows),
     )
     return Table("equal", "Found at equal false positives", columns, tuple(rows), notes)
@@ -155,7 +155,7 @@ def ranks(results: Results) -> Table:
     columns = (Column("model"), Column("n", 0), Column("mean rank", 1, better=-1))
     found = {m: results.ranks[m, MAP] for m in results.models if (m, MAP) in results.ranks}
     rows = tuple((m, float(found[m].n), found[m]) for m in sorted(found, key=lambda m: found[m].mean))
-    notes = (f"1 is best of {len(rows)}. Mean and 95% interval over resamples of the patients, n seeds.",)
+    notes = (f"1 is best of {len(rows)}. Mean and 95% interval over resamples of patients and of n seeds.",)
     return Table("ranks", "Mean rank by mAP50-95", columns, rows, notes)
 
 
@@ -171,7 +171,7 @@ def beats(results: Results, roles: Roles, others: bool = False) -> Table:
     shown.sort(key=lambda c: (order[c.a], order[c.b]))
     rows = tuple((c.a, c.b, Estimate(c.diff, None, c.low, c.high), verdict(c)) for c in shown)
     notes = (
-        "Percentage points of mAP50-95 with the 95% interval of a paired bootstrap over patients. 'A beats B' where "
+        "Percentage points of mAP50-95 with the 95% interval of a bootstrap over patients and seeds. 'A beats B' where "
         "the interval leaves out zero; intervals are not corrected for the number of comparisons.",
     )
     name, title = ("comparisons_others", "A beats B, the other models") if others else ("comparisons", "A beats B")

@@ -141,8 +141,8 @@ def _figures(
     if (ablations := plots.ablation_plot(results, roles)) is not None:
         made["ablations"] = (
             ablations,
-            f"Each variant minus {roles.ours}, with the 95% interval of a paired bootstrap over patients; dots are "
-            "filled where it leaves out zero. What another seed would change is not in the interval.",
+            f"Each variant minus {roles.ours}, with the 95% interval of a bootstrap over patients and seeds; dots are "
+            "filled where it leaves out zero.",
         )
     shown = [m for m in (roles.ours, roles.baseline) if m and any(r.confusion for r in results.of(m))]
     if shown:
