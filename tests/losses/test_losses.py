@@ -9,6 +9,7 @@ from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.losses.assign import match_regions, multi_hot_labels, sample_regions
 from yolospine_ultra.losses.focal import softmax_focal_loss
 from yolospine_ultra.losses.weighted_bce import weighted_bce
+from yolospine_ultra.nn.proposals import Proposals
 from yolospine_ultra.nn.relations import no_facts
 
 
@@ -139,6 +140,52 @@ def test_finite_loss_and_gradient_of_every_parameter(yaml, dtype, truths, truth_
             assert p.grad is not None and p.grad.isfinite().all(), name
     if m.model[-1].__class__.__name__ == "SpineDetect":
         assert m.model[-1].mldr.score.weight.grad.abs().sum() > 0
+
+
+def test_the_target_of_a_score_is_no_way_to_lower_it(truth_batch):
+    """Overlaps that targets are made of carry no gradient: boxes would be spoilt to fit their scores."""
+    m = model()
+    loss, items = m(truth_batch(TWICE + ONE))
+    delta = m.model[-1].mldr.delta.bias
+    loss[list(items).index("mldr_cls_loss")].backward(retain_graph=True)
+    assert delta.grad is None or not delta.grad.any()
+    loss[list(items).index("mldr_box_loss")].backward()
+    assert delta.grad.any()
+
+
+def spied_refine(m, monkeypatch):
+    """What stage 2 is given in the next loss: `boxes` and `counts`."""
+    seen, refine = {}, m.model[-1].refine
+
+    def spy(preds, boxes, index, counts, evidence):
+        seen.update(boxes=boxes, counts=counts)
+        return refine(preds, boxes, index, counts, evidence)
+
+    monkeypatch.setattr(m.model[-1], "refine", spy)
+    return seen
+
+
+def test_stage_two_is_told_levels_in_training_too(truth_batch, monkeypatch):
+    m = model()
+    column = torch.tensor([[20.0, y, 40, y + 8] for y in (2, 14, 26, 38, 50)]).expand(2, 5, 4)  # of sure proposals
+    stage_one = Proposals(column, torch.ones(2, 5), torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.long))
+    monkeypatch.setattr(m.model[-1], "propose", lambda preds: stage_one)
+    seen = spied_refine(m, monkeypatch)
+    m(truth_batch(TWICE))[0].sum().backward()
+    assert seen["counts"].any()
+    assert m.model[-1].mldr.order[0].weight.grad.any()
+
+
+def test_regions_of_training_stay_in_the_image(truth_batch, monkeypatch):
+    """Moved copies of boxes at the border leave it, and RoIAlign does not survive every box."""
+    m, border = model(), [[(0, 0.1, 0.1, 0.2, 0.2), (1, 0.9, 0.9, 0.2, 0.2)]] * 20
+    seen = spied_refine(m, monkeypatch)
+    batch = truth_batch(border)
+    m(batch)
+    height, width = batch["img"].shape[2:]
+    x1, y1, x2, y2 = seen["boxes"].unbind(1)
+    assert min(x1.min(), y1.min()) >= 0 and x2.max() <= width and y2.max() <= height
+    assert min((x2 - x1).min(), (y2 - y1).min()) > 0
 
 
 GOLDEN = {

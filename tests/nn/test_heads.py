@@ -186,6 +186,20 @@ def test_proposals_are_as_many_as_asked_for_and_half_are_the_best(nc, k):
     assert (found.diff(dim=1) <= 0).all()
 
 
+def test_anchor_points_of_equal_objectness_stay_in_reach_of_the_classes():
+    """As half precision makes them: places of classes go to others than are taken already."""
+    objectness, classes = torch.full((1, 200), 0.5), torch.full((1, 2, 200), 0.1)
+    classes[0, 0, 150:160], classes[0, 1, 180:190] = 0.9, 0.8
+    chosen = choose_anchors(objectness, classes, 20)[0]
+    assert len(chosen.unique()) == 20
+    assert set(chosen[12:16].tolist()) <= set(range(150, 160)) and set(chosen[16:].tolist()) <= set(range(180, 190))
+
+
+def test_where_all_anchor_points_are_taken_each_is_once():
+    objectness, classes = torch.rand(2, 21), torch.rand(2, 6, 21)
+    assert choose_anchors(objectness, classes, 100).sort(1).values.tolist() == [list(range(21))] * 2
+
+
 def test_more_proposals_than_anchor_points_is_no_error():
     h, feats = head(proposals=500)
     assert h(feats)[0].shape[-1] == 84 * 4
@@ -199,7 +213,7 @@ def test_garbage_input_gives_finite_proposals():
 
 
 def test_thresholds_are_one_or_one_a_class():
-    with pytest.raises(ValueError, match="one value or one a class, 4, but has 2"):
+    with pytest.raises(ValueError, match="one value or one a class, 4, from 0 to 1, but is"):
         head(nc=4, match_iou=[0.5, 0.4])
     assert head(nc=2, match_iou=[0.5, 0.4])[0].match_iou == [0.5, 0.4]
 
@@ -282,9 +296,26 @@ def test_evidence_is_that_of_the_proposal_which_overlaps_most():
     assert found[:, 0].tolist() == [1, 2, 0, 3, 4]
 
 
-def test_one_class_gives_no_evidence():
-    h, feats = head(nc=1)
-    assert (h.propose(h.dense(feats)).evidence == 0).all()
+@pytest.mark.parametrize("nc", [1, 2])
+def test_one_class_or_one_finding_gives_no_evidence(nc):
+    h, feats = head(nc=nc)
+    h.relations.declare(no_facts(nc)._replace(together=torch.ones(nc, nc)))
+    assert h.propose(h.dense(feats)).evidence.abs().max() < 1e-6
+
+
+def test_proposals_carry_no_gradient():
+    """Stage 2 does not teach stage 1 what to propose, nor what to say about it."""
+    h, feats = head()
+    preds = h.dense([f.requires_grad_() for f in feats])
+    assert preds["obj"].requires_grad
+    assert not any(x.requires_grad for x in h.propose(preds))
+
+
+@pytest.mark.parametrize("match_iou", [1.5, [0.5, 0.5, -0.1, 0.5]])
+def test_thresholds_that_mean_nothing_are_refused(match_iou):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        head(match_iou=match_iou)
+    assert head(match_iou=1)[0].match_iou == [1] * 4  # a whole number of a YAML is one, too
 
 
 @pytest.mark.parametrize("size", [64, 96])

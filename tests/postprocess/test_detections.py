@@ -1,5 +1,6 @@
 """Detections out of a head's tensor: candidates, suppression modes, filters, and independence of the batch."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import batched_nms, box_convert
@@ -107,6 +108,9 @@ def test_classes_filter_keeps_only_the_listed():
     assert torch.equal(some, everything[listed])
     assert torch.equal(some_columns, columns[listed])
     assert len(select(prediction, classes=[])[0][0]) == 0
+    # `yolo predict classes=0,2` gives a tuple
+    for same in ((0, 2), range(0, 3, 2), np.array([0, 2]), torch.tensor([0, 2]), {0, 2}):
+        assert torch.equal(select(prediction, classes=same)[0][0], some)
 
 
 def test_column_with_two_classes_gives_two_detections():
@@ -210,6 +214,9 @@ def test_input_is_left_unchanged():
         ({"max_candidates": 0}, "max_candidates"),
         ({"classes": [-1]}, "classes"),
         ({"classes": [3]}, "classes"),
+        ({"classes": "0"}, "classes must be whole numbers within 0..2, got '0'"),
+        ({"classes": ["0"]}, "classes"),
+        ({"classes": [0.5]}, "classes"),
         ({"sigma": 0.0}, "sigma"),
     ],
 )

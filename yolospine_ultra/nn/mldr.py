@@ -122,8 +122,7 @@ class MLDR(nn.Module):
             tight, wide: the maps.
             boxes, index, stride: as of `forward`.
         """
-        # RoIAlign in single precision: from 256 px on fp16 has whole pixels only, from 512 px every second, and the
-        # widened boxes are made here
+        # RoIAlign in single precision: coordinates and areas of the widened boxes, made here, would be rounded in half
         boxes, column = boxes.float(), index[:, None].float()
         # one sample a bin: at the finest stride a bin is about one cell, and Mask R-CNN (He et al. 2017) found the
         # number of samples not to matter

@@ -46,19 +46,19 @@ def choose_anchors(objectness: Tensor, classes: Tensor, k: int) -> Tensor:
 
     `PER_CLASS` are the best of each class by o * p_c among those that objectness alone leaves out, the others, at least
     half, those of most objectness, which come first. What is among the best of two classes comes twice. Many classes
-    get fewer places each, none where C > K / 2.
+    get fewer places each, none where C > K / 2, or where all anchor points are taken anyway.
 
     Args:
         objectness: o, (B, A) in 0..1.
         classes: p, softmax over the classes, (B, C, A).
         k: K.
     """
-    k, nc = min(k, objectness.shape[1]), classes.shape[1]
-    each = min(PER_CLASS, k // (2 * nc))
-    best, first = objectness.topk(k - each * nc, 1)
+    anchors, nc = objectness.shape[1], classes.shape[1]
+    each = min(PER_CLASS, k // (2 * nc)) if k < anchors else 0
+    first = objectness.topk(min(k, anchors) - each * nc, 1).indices
     if not each:
         return first
-    left = objectness * (objectness < best[:, -1:])
+    left = objectness.scatter(1, first, 0.0)
     return torch.cat((first, (left[:, None] * classes).topk(each, 2).indices.flatten(1)), 1)
 
 

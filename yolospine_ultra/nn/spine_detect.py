@@ -72,10 +72,10 @@ class SpineDetect(DDEDetect):
     ) -> None:
         super().__init__(nc, reg_max, ch)
         self.proposals, self.multi_hot = proposals, multi_hot
-        self.match_iou = [match_iou] * nc if isinstance(match_iou, float) else list(match_iou)
-        if len(self.match_iou) != nc:
+        self.match_iou = [match_iou] * nc if isinstance(match_iou, (int, float)) else list(match_iou)
+        if len(self.match_iou) != nc or not all(0 <= x <= 1 for x in self.match_iou):
             raise ValueError(
-                f"SpineDetect: match_iou needs one value or one a class, {nc}, but has {len(self.match_iou)}."
+                f"SpineDetect: match_iou needs one value or one a class, {nc}, from 0 to 1, but is {match_iou}."
             )
         self.relations = ClassRelations(nc)
         self.mldr = MLDR(nc, ch, self.tower_channels, dim, hidden, order, class_boxes)
@@ -97,9 +97,8 @@ class SpineDetect(DDEDetect):
         anchor = choose_anchors(objectness, classes, self.proposals)
         boxes, objectness = boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), objectness.gather(1, anchor)
         classes = classes.transpose(1, 2).gather(1, anchor[..., None].expand(-1, -1, self.nc))
-        classes = self.relations.joined(classes)
-        if self.nc == 1:  # a softmax over one class says nothing
-            classes = classes / 2
+        # a softmax over one class, or over classes that are all one finding, says nothing
+        classes = self.relations.joined(classes) / (1 + (self.relations.sizes == self.nc))
         classes = classes.clamp(1 - MOST_SURE, MOST_SURE)
         evidence = (classes / (1 - classes)).log()  # the logit, which not every exported back end knows
         return Proposals(safe_boxes(boxes.float(), width, height), objectness, evidence, anchor)

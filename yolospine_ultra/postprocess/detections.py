@@ -5,6 +5,7 @@ Soft-NMS (Bodla et al. 2017, arXiv 1704.04503) or torchvision's hard NMS. One ca
 gives.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ def select_detections(
     max_det: int,
     suppression: Literal["gaussian", "linear", "hard"],
     sigma: float,
-    classes: list[int] | None = None,
+    classes: Iterable[int] | None = None,
     agnostic: bool = False,
     max_candidates: int = 1000,
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -40,7 +41,7 @@ def select_detections(
         max_det (int): most detections per image, >= 1.
         suppression (str): "gaussian" or "linear" Soft-NMS, or "hard" NMS.
         sigma (float): width of the Gaussian decay, > 0; unused by "linear" and "hard".
-        classes (list[int] | None): classes to keep, each in 0..nc-1; None keeps all.
+        classes (Iterable[int] | None): classes to keep, each in 0..nc-1; None keeps all.
         agnostic (bool): suppress across classes rather than within each.
         max_candidates (int): best candidates of each class that enter suppression, >= 1.
 
@@ -62,12 +63,11 @@ def select_detections(
         raise ValueError(f"conf and iou must be within 0..1, got {conf} and {iou}")
     if max_det < 1 or max_candidates < 1:
         raise ValueError(f"max_det and max_candidates must be >= 1, got {max_det} and {max_candidates}")
-    if classes is not None and not all(0 <= c < nc for c in classes):
-        raise ValueError(f"classes must be within 0..{nc - 1}, got {classes}")
+    listed = None if classes is None else _listed(classes, nc)
 
     detections, columns = [], []
     for image in prediction.float():
-        boxes, scores, labels, source = _candidates(image, conf, classes, max_candidates)
+        boxes, scores, labels, source = _candidates(image, conf, listed, max_candidates)
         groups = torch.zeros_like(labels) if agnostic else labels
         if suppression == "hard":
             # Candidates stand in score order already; sorting the indices restores it with ties in a fixed order.
@@ -82,6 +82,14 @@ def select_detections(
         detections.append(torch.cat((boxes[keep], scores[keep, None], labels[keep, None].float()), 1))
         columns.append(source[keep])
     return detections, columns
+
+
+def _listed(classes: Iterable[int], nc: int) -> list[int]:
+    """Classes to keep, whatever they came in: a list, the command line's tuple, an array."""
+    asked = [classes] if isinstance(classes, str) else [c if isinstance(c, str) else float(c) for c in classes]
+    if any(isinstance(c, str) or not c.is_integer() or not 0 <= c < nc for c in asked):
+        raise ValueError(f"classes must be whole numbers within 0..{nc - 1}, got {classes!r}")
+    return [int(c) for c in asked]
 
 
 def _candidates(
