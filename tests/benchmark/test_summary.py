@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import REPO
 from detections import make_findings
 from test_records import make_sweep
 
@@ -19,6 +20,8 @@ from yolospine_ultra.benchmark.records import (
     Truth,
     cell_name,
     read_record,
+    read_records,
+    read_sweep,
     read_truth,
     write_json,
     write_predictions,
@@ -139,6 +142,16 @@ def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
     expected = np.mean([made[f"bad_seed0_fold{f}"].classes["a"]["map50"] for f in range(2)])
     assert float(row["mean"]) == pytest.approx(expected, rel=1e-5)
     assert find(table(tmp_path / "ranks.csv"), model="good", metric="map50")["n"] == "1"
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(f.parent for f in (REPO / "results").glob("*/sweep.json")), ids=lambda f: f.name
+)
+def test_committed_summaries_are_what_their_records_make(folder, tmp_path):
+    sweep = read_sweep(folder)
+    rows = summary.summary_rows(folder, sweep, summary.complete_seeds(sweep, read_records(folder)))
+    summary._write(tmp_path / "summary.csv", summary.SUMMARY, rows)
+    assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
 
 
 def test_a_sweep_is_measured_again_from_its_predictions(tmp_path):
