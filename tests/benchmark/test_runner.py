@@ -248,6 +248,15 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data, tmp_path, capsys):
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_run_that_ended_before_its_first_file_is_no_sweep(data, tmp_path, in_process):
+    out = tmp_path / "sweep"
+    (out / "work").mkdir(parents=True)
+    (out / "work" / "lock").touch()
+    with pytest.raises(FileNotFoundError, match="holds no sweep; begin it without --resume"):
+        run_sweep(toy.options(data, out, seeds=[0], resume=True))
+    assert run_sweep(toy.options(data, out, seeds=[0])) == 0 and len(in_process) == 2
+
+
 def test_two_runs_do_not_write_one_sweep(data, tmp_path, in_process):
     from filelock import FileLock
 

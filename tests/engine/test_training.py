@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+import yaml
 from conftest import REPO, SMALL, SPIDER, command, run, write_dataset
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
@@ -118,6 +119,19 @@ def test_checkpoint_of_another_class_count_is_validated_on_its_own_data_only(tra
 
 
 @pytest.mark.slow
+def test_classes_of_other_names_are_said_to_be_compared_by_number(trained, tiny, tmp_path, caplog):
+    """As many classes in another order would be scored without a word."""
+    model = YOLO(trained[0] / "weights" / "best.pt")
+    model.val(data=str(tiny), imgsz=64, plots=False)
+    assert "compared by their numbers" not in caplog.text
+    other = yaml.safe_load(tiny.read_text())
+    other["path"] = str(tiny.parent)
+    other["names"] = dict(enumerate(["c", "b", "a"]))
+    (tmp_path / "turned.yaml").write_text(yaml.safe_dump(other))
+    model.val(data=str(tmp_path / "turned.yaml"), imgsz=64, plots=False)
+    assert "they are compared by their numbers" in caplog.text
+
+
 def test_killed_training_resumes_from_its_last_epoch_and_keeps_its_best(tiny, tmp_path):
     words = arguments(model="yolospine-n.yaml", data=tiny, epochs=40, project=tmp_path, name="run")
     weights, table = tmp_path / "run" / "weights", tmp_path / "run" / "results.csv"

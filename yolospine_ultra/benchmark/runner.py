@@ -119,7 +119,8 @@ def run_sweep(options: Options) -> int:
     entries = _runnable(select(options.models))
     data = read_data(options.data, options.root, options.folds, options.patient, options.seal_val)
     sweep = _protocol(options, entries, data)
-    if folder.is_dir() and any(folder.iterdir()):
+    # nothing but `work` is what a run leaves that was ended before it wrote its protocol
+    if folder.is_dir() and any(p.name != "work" for p in folder.iterdir()):
         sweep = _continue(folder, sweep, options)
     elif options.resume:
         raise FileNotFoundError(f"--resume: {options.out} holds no sweep; begin it without --resume.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import LOGGER
 
 from yolospine_ultra.data.checks import resolve_data
 from yolospine_ultra.data.dataset import build_dataset
@@ -44,6 +45,12 @@ class SpineValidator(DetectionValidator):
                 f"The model has {len(model.names)} classes ({', '.join(model.names.values())}), but the dataset "
                 f"{self.args.data} has {self.data['nc']} ({', '.join(self.data['names'].values())}); validate it on "
                 "data of its own classes, or train a model on this dataset with pretrained=CHECKPOINT."
+            )
+        own, expected = list(model.names.values()), list(self.data["names"].values())
+        if own != expected and not self.args.single_cls:
+            LOGGER.warning(
+                f"The model's classes are called {', '.join(own)}, those of {self.args.data} {', '.join(expected)}: "
+                "they are compared by their numbers. Figures mean nothing where the order differs."
             )
         super().init_metrics(model)
 
