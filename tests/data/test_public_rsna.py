@@ -29,8 +29,8 @@ def blobs(seed):
     return 200 + 800 * cv2.resize(rough, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
 
 
-def write_instance(file, pixels, x_mm, axes=UPRIGHT, number=1, series="1.2.3"):
-    """One DICOM file of a sagittal series at x_mm from right to left."""
+def write_instance(file, pixels, x_mm, axes=UPRIGHT, number=1, series="1.2.3", **tags):
+    """One DICOM file of a sagittal series at x_mm from right to left; `tags` take the place of its own."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -47,17 +47,19 @@ def write_instance(file, pixels, x_mm, axes=UPRIGHT, number=1, series="1.2.3"):
     ds.PixelSpacing, ds.SliceThickness = [SPACING, SPACING], 4.0
     ds.ImageOrientationPatient, ds.ImagePositionPatient = list(axes), [x_mm, -40.0, 60.0]
     ds.PixelData = pixels.clip(0, 4095).astype(np.uint16).tobytes()
+    for keyword, value in tags.items():
+        setattr(ds, keyword, value)
     file.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(file)
 
 
-def write_series(root, study, series, axes=UPRIGHT):
+def write_series(root, study, series, axes=UPRIGHT, **tags):
     """A series whose instance numbers run against their positions; plane k shows blobs of its own."""
     for k in range(PLANES):
         pixels = blobs([study, 0]) + 3 * k * np.arange(SIZE)
         pixels = pixels if axes == UPRIGHT else pixels[::-1]
         file = root / "train_images" / str(study) / str(series) / f"{PLANES - k}.dcm"
-        write_instance(file, pixels, 4.0 * (k - 3), axes, PLANES - k, f"1.2.{study}.{series}")
+        write_instance(file, pixels, 4.0 * (k - 3), axes, PLANES - k, f"1.2.{study}.{series}", **tags)
 
 
 def write_csv(file, header, rows):
@@ -131,6 +133,49 @@ def test_plane_and_boxes_by_hand(tmp_path, axes):
         w, h = (mm / SPACING for mm in STENOSIS_MM)
         wanted = [x + 0.5 - w / 2, y + 0.5 - h / 2, x + 0.5 + w / 2, y + 0.5 + h / 2]
         np.testing.assert_allclose([float(box[c]) for c in ("x1", "y1", "x2", "y2")], wanted, atol=2e-3)
+
+
+def test_pixels_that_are_not_square_and_a_window_by_hand(tmp_path):
+    root = write_download(tmp_path / "in", studies=(101,))
+    write_series(root, 101, 1010, PixelSpacing=[0.8, 0.5], WindowCenter=600, WindowWidth=401)
+    report = prepare_rsna(root, tmp_path / "out", split="external")
+    assert not report.problems
+    (one,), boxes = tables(tmp_path / "out")
+    assert (one["width"], one["height"], one["mm_per_px"]) == ("96", "154", "0.50000")
+    plane = (blobs([101, 0]) + 3 * (PLANES - 5) * np.arange(SIZE)).astype(np.uint16).astype(np.float32)
+    plane = cv2.resize(plane, (96, 154), interpolation=cv2.INTER_LINEAR)
+    image = cv2.imread(str(tmp_path / "out" / "images" / "test" / one["image"]), 0)
+    # black up to 399.5, white from 799.5 on
+    np.testing.assert_allclose(image, ((plane - 399.5) / 400 * 255).clip(0, 255), atol=0.51)
+    x, y = point("L4/L5")
+    (box,) = (b for b in boxes if b["level"] == "L4/L5")
+    middle = x + 0.5, (y + 0.5) * 154 / 96
+    wanted = [middle[0] - 14, middle[1] - 19, middle[0] + 14, middle[1] + 19]  # 14 by 19 mm at 0.5 mm a pixel
+    np.testing.assert_allclose([float(box[c]) for c in ("x1", "y1", "x2", "y2")], wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize(("spacing", "width", "height"), [([0.5, 0.8], 96, 154), ([0.8, 0.5], 154, 96)])
+def test_transposed_planes_of_two_sides_by_hand(tmp_path, spacing, width, height):
+    """A row runs to the feet, a column to the back: upright, the sides of a pixel change places."""
+    root = write_download(tmp_path / "in", studies=(101,))
+    write_series(root, 101, 1010, (0, 0, -1, 0, 1, 0), PixelSpacing=spacing)
+    prepare_rsna(root, tmp_path / "out", split="external")
+    (one,), boxes = tables(tmp_path / "out")
+    assert (one["width"], one["height"], one["mm_per_px"]) == (str(width), str(height), "0.50000")
+    x, y = point("L4/L5")
+    (box,) = (b for b in boxes if b["level"] == "L4/L5")
+    middle = [(float(box["x1"]) + float(box["x2"])) / 2, (float(box["y1"]) + float(box["y2"])) / 2]
+    np.testing.assert_allclose(middle, [(y + 0.5) * width / 96, (x + 0.5) * height / 96], atol=2e-3)
+
+
+def test_a_window_beside_all_pixels_is_named_and_not_taken(tmp_path):
+    root = write_download(tmp_path / "in", studies=(101,))
+    write_series(root, 101, 1010, WindowCenter=5000, WindowWidth=200)
+    report = prepare_rsna(root, tmp_path / "out", split="external")
+    assert [(p.file, p.kind) for p in report.problems] == [("train_images/101/1010/5.dcm", "window")]
+    (one,), boxes = tables(tmp_path / "out")
+    image = cv2.imread(str(tmp_path / "out" / "images" / "test" / one["image"]), 0)
+    assert len(boxes) == 2 and (image.min(), image.max()) == (0, 255)
 
 
 def test_severity_from_which_a_level_is_stenosed(tmp_path):

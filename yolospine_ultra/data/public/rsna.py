@@ -272,7 +272,7 @@ def _stenosis_boxes(
 
 def _read_plane(folder: Path, place: str, points: list[_Point], problems: list[Problem]) -> _Plane | None:
     """The plane of a series nearest to its canal coordinates, or None, which is then a problem."""
-    from yolospine_ultra.data.scans import ScanError, open_scan, sagittal, to_uint8
+    from yolospine_ultra.data.scans import ScanError, hides_all, open_scan, sagittal, to_uint8
 
     def clean(error: Exception) -> str:
         return str(error).replace(f"{folder}/", "").replace(str(folder), place).rstrip(".")
@@ -302,9 +302,13 @@ def _read_plane(folder: Path, place: str, points: list[_Point], problems: list[P
         except (ScanError, ValueError) as error:
             problems.append(Problem(place, "unreadable", f"{clean(error)}; the next plane is taken"))
             continue
-        window = scan.windows[index] if scan.windows else None
+        window, file = scan.windows[index] if scan.windows else None, scan.files[index].name
+        if hides_all(picture.pixels, window):
+            detail = "its window (centre {:g}, width {:g}) shows none of its grey values".format(*window)
+            problems.append(Problem(f"{place}/{file}", "window", f"{detail}; their percentiles are taken"))
+            window = None
         placed = {p.level: _place(p, stored, stems, scan, int(index), picture.scale) for p in marked}
-        return _Plane(to_uint8(picture.pixels, window), picture.mm_per_px, placed, scan.files[index].name)
+        return _Plane(to_uint8(picture.pixels, window), picture.mm_per_px, placed, file)
     problems.append(Problem(place, "unreadable", "no plane can be read; left out"))
     return None
 

@@ -17,7 +17,7 @@ from yolospine_ultra.data.scans.view import (
     suffix_kind,
     view_of,
 )
-from yolospine_ultra.data.scans.window import to_uint8
+from yolospine_ultra.data.scans.window import hides_all, to_uint8
 
 __all__ = [
     "Geometry",
@@ -25,6 +25,7 @@ __all__ = [
     "Scan",
     "ScanError",
     "View",
+    "hides_all",
     "is_dicom",
     "mid_sagittal",
     "open_scan",

@@ -14,7 +14,7 @@ from yolospine_ultra.data.scans.dicom import open_dicom, open_series
 from yolospine_ultra.data.scans.dicom_file import is_dicom
 from yolospine_ultra.data.scans.scan import MAX_PLANE_PIXELS, SAGITTAL, Scan, ScanError, mid_sagittal, sagittal, upright
 from yolospine_ultra.data.scans.volume import open_metaimage, open_nifti
-from yolospine_ultra.data.scans.window import to_uint8
+from yolospine_ultra.data.scans.window import hides_all, to_uint8
 
 _OPENERS = {"dicom": open_dicom, "nifti": open_nifti, "metaimage": open_metaimage, "deep": open_deep}
 _SUFFIXES = {
@@ -153,10 +153,10 @@ def view_of(scan: Scan) -> View:
         scan = upright(scan)
     index = mid_sagittal(scan) if scan.shape[0] > 1 else 0
     plane, window = scan.read(index), scan.windows[index] if scan.windows else None
-    image = to_uint8(plane, window)
-    if window and not np.ptp(image) and np.ptp(plane):
+    if hides_all(plane, window):
         LOGGER.warning(f"{scan.path}: its window {window} shows none of its grey values; their percentiles are taken.")
-        image = to_uint8(plane)
+        window = None
+    image = to_uint8(plane, window)
     spacing = scan.spacing_mm and scan.spacing_mm[1:]
     image, spacing = _square(scan, image, spacing)
     corner = axes = None

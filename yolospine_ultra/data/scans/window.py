@@ -35,6 +35,14 @@ def to_uint8(plane: np.ndarray, window: tuple[float, float] | None = None) -> np
     return np.rint(scaled.clip(0, 255, out=scaled), out=scaled).astype(np.uint8)
 
 
+def hides_all(plane: np.ndarray, window: tuple[float, float] | None) -> bool:
+    """Whether a window shows none of the differences between the grey values of a plane (H, W); see `to_uint8`."""
+    if window is None:
+        return False
+    low, high = float(np.min(plane)), float(np.max(plane))
+    return high > low and not np.ptp(to_uint8(np.array([[low, high]]), window))  # grey levels keep their order
+
+
 def _robust_range(plane: np.ndarray) -> tuple[float, float]:
     step = max(math.isqrt(plane.size // SAMPLES), 1)
     low, high = np.percentile(plane[::step, ::step], PERCENTILES)
