@@ -104,6 +104,48 @@ def test_of_a_localiser_the_sagittal_planes_are_taken(tmp_path):
     assert scan.plane == "sagittal" and [f.name for f in scan.files] == ["s0.dcm", "s1.dcm"]
 
 
+def heard(caplog):
+    """The log, with the host's logger in it, which does not hand its messages on."""
+    import logging
+
+    from ultralytics.utils import LOGGER
+
+    caplog.set_level(logging.INFO)
+    LOGGER.addHandler(caplog.handler)
+    return LOGGER
+
+
+def test_directions_that_differ_by_rounding_are_one_stack(tmp_path, caplog):
+    """A cosine of 0.125 lies where two decimals are rounded up or down."""
+    logger = heard(caplog)
+    for k in range(6):
+        c = 0.125 + (-1) ** k * 1e-7
+        tags = {"orientation": (c, (1 - c * c) ** 0.5, 0, 0, 0, -1), "spacing": (0.5, 0.5005 + (-1) ** k * 1e-7)}
+        write_dicom(tmp_path / f"{k}.dcm", PIXELS, position=(4 * k, 0, 0), **tags)
+    scan = read_scan(tmp_path)
+    logger.removeHandler(caplog.handler)
+    assert scan.shape[0] == 6 and not caplog.text
+    np.testing.assert_allclose(np.diff(scan.positions), 4 * (1 - 0.125**2) ** 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"orientation": (0, 0.999, 0.04, 0, 0.04, -0.999)},
+        {"spacing": (0.5, 0.502)},
+        {"spacing": (0, 0)},
+        {"orientation": (0, 1, 0, 0, 1, 0)},
+    ],
+)
+def test_frames_of_another_kind_are_left_out_in_a_sentence(tmp_path, caplog, tags):
+    logger = heard(caplog)
+    folder = write_series(tmp_path / "s", VOLUME)
+    write_dicom(folder / "other.dcm", PIXELS, position=(40, 0, 0), **tags)
+    assert len(read_scan(folder).files) == 5
+    logger.removeHandler(caplog.handler)
+    assert caplog.text.count("5 of 6 frames are used") == 1 and f"{folder}: " in caplog.text
+
+
 def test_echoes_of_one_position_stand_in_instance_order(tmp_path):
     for echo in (2, 1):
         for k in range(3):

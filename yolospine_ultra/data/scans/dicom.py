@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ultralytics.utils import LOGGER
 
 from yolospine_ultra.data.scans.dicom_file import is_dicom, read_file, reading
 from yolospine_ultra.data.scans.dicom_pixels import decode
@@ -26,6 +27,10 @@ from yolospine_ultra.data.scans.scan import (
     unit_axes,
 )
 
+# by how much frames of one stack may differ in what `Frame.layout` gives: scanners write the same direction with other
+# last digits
+_ALIKE = np.array([0.0, 0.0, *[0.01] * 6, 0.001, 0.001])
+
 
 def open_dicom(path: Path) -> Scan:
     """A DICOM file with one or several frames, ordered by their position where it is known.
@@ -37,7 +42,7 @@ def open_dicom(path: Path) -> Scan:
     with reading(path):
         ds, n = read_file(path)
         frames = [Frame(path, ds, i) for i in range(n)]
-    return _stack(path, _best(frames), lambda f: decode(path, ds, f.number))
+    return _stack(path, _best(path, frames), lambda f: decode(path, ds, f.number))
 
 
 def open_series(folder: Path, files: list[Path] | None = None) -> Scan:
@@ -92,15 +97,29 @@ def stack_series(path: Path, frames: list[Frame]) -> Scan:
             ds, _ = read_file(f.path)
         return decode(f.path, ds, f.number)
 
-    return _stack(path, _best(frames), read)
+    return _stack(path, _best(path, frames), read)
 
 
-def _best(frames: list[Frame]) -> list[Frame]:
+def _best(path: Path, frames: list[Frame]) -> list[Frame]:
     """The sagittal stack with the most frames, else the one with the most."""
-    stacks: dict[Any, list[Frame]] = defaultdict(list)
-    for f in frames:
-        stacks[f.stack].append(f)
-    return max(stacks.values(), key=lambda s: (s[0].plane == SAGITTAL, len(s)))
+    best = max(_stacks(frames), key=lambda s: (s[0].plane == SAGITTAL, len(s)))
+    if len(best) < len(frames):
+        LOGGER.info(
+            f"{path}: {len(best)} of {len(frames)} frames are used; the others are of another size, direction or pixel "
+            "spacing."
+        )
+    return best
+
+
+def _stacks(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames of equal size, direction and pixel spacing, compared with the first of each stack."""
+    layouts, stacks = np.array([f.layout for f in frames]), []
+    left = np.arange(len(frames))
+    while len(left):
+        alike = (np.abs(layouts[left] - layouts[left[0]]) <= _ALIKE).all(1)
+        stacks.append([frames[i] for i in left[alike]])
+        left = left[~alike]
+    return stacks
 
 
 class Frame:
@@ -152,10 +171,10 @@ class Frame:
         return self.geometry.plane if self.geometry else None
 
     @property
-    def stack(self) -> tuple:
-        """Frames of equal size, direction and pixel spacing make a stack."""
-        axes = None if self.geometry is None else tuple(np.round(np.concatenate(self.axes), 2) + 0.0)
-        return self.shape, axes, self.spacing and tuple(round(x, 3) for x in self.spacing)
+    def layout(self) -> np.ndarray:
+        """Rows and columns, both directions, pixel spacing in mm (10,); what is unknown as numbers that none has."""
+        axes = np.full(6, 9.0) if self.geometry is None else np.concatenate(self.axes)
+        return np.array([*self.shape, *axes, *(self.spacing or (-1.0, -1.0))])
 
     def rescale(self, stored: np.ndarray) -> np.ndarray:
         """Float pixels of stored ones, brighter for more signal."""
