@@ -64,6 +64,20 @@ def test_monochrome1_is_the_negative(tmp_path, signed):
     np.testing.assert_allclose(view, 255 - shown, atol=0.51)
 
 
+def test_monochrome1_of_twelve_bits(tmp_path):
+    """The negative is taken in the bits that are stored, not in those of the file."""
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
+    path = write_dicom(tmp_path / "a.dcm", PIXELS, WindowCenter="1000.5", WindowWidth=2001, **tags)
+    np.testing.assert_array_equal(read_scan(path).pixels[0], 4095.0 - PIXELS)
+    # the window on the stored pixels: black from 2000 on, white at 0
+    np.testing.assert_allclose(read_view(path).image, 255 - (PIXELS / 2000 * 255).clip(0, 255), atol=0.51)
+
+
+def test_high_bit_need_not_be_given(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", PIXELS, BitsStored=12, HighBit=None)
+    np.testing.assert_array_equal(open_scan(path).shape, (1, 24, 16))
+
+
 @pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT"])
 def test_window_is_the_standards(tmp_path, function):
     from pydicom.pixels.processing import apply_windowing
@@ -266,6 +280,8 @@ def test_other_modalities_are_refused(tmp_path, modality):
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "expected grey"),
         ({"BitsAllocated": 12}, "of 12 bits a pixel"),
         ({"BitsStored": 40}, "40 of 16 bits"),
+        ({"BitsStored": 12}, "its highest bit at 15; expected 11, as of 12 bits stored"),
+        ({"BitsStored": 12, "HighBit": 12}, "its highest bit at 12; expected 11"),
         ({"RescaleSlope": 0}, "rescale slope of 0"),
     ],
 )  # fmt: skip

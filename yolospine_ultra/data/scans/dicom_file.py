@@ -144,6 +144,7 @@ def _check_image(path: Path, ds: Any, pixels: bool) -> int:
         height, width = int(ds.get("Rows") or 0), int(ds.get("Columns") or 0)
         n, samples = int(ds.get("NumberOfFrames") or 1), int(ds.get("SamplesPerPixel") or 1)
         bits, stored = int(ds.get("BitsAllocated") or 0), int(ds.get("BitsStored") or 1)
+        high = int(ds.HighBit) if ds.get("BitsStored") and ds.get("HighBit") is not None else stored - 1
     except (TypeError, ValueError):
         raise ScanError(f"{path}: has a size that is no number; expected rows, columns and frames.") from None
     if not (height and width):
@@ -154,6 +155,8 @@ def _check_image(path: Path, ds: Any, pixels: bool) -> int:
         raise ScanError(f"{path}: holds {code_of(kind)} pixels of {samples} samples; expected grey ones (MONOCHROME).")
     if bits not in {8, 16, 32, 64} or not 0 < stored <= bits:
         raise ScanError(f"{path}: has {stored} of {bits} bits a pixel; expected 8, 16 or 32.")
+    if high != stored - 1:
+        raise ScanError(f"{path}: has its highest bit at {high}; expected {stored - 1}, as of {stored} bits stored.")
     if pixels:
         _check_data(path, ds, n * height * width * bits // 8)
     return n
