@@ -154,6 +154,50 @@ def test_tiff_types(tmp_path, dtype):
     np.testing.assert_array_equal(read_scan(tmp_path / "a.tif").pixels[0], pixels)
 
 
+TURNED = {3: lambda x: x[::-1, ::-1], 5: lambda x: x.T, 6: lambda x: np.rot90(x, -1), 8: np.rot90}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+def test_deep_images_are_turned_as_their_orientation_says(tmp_path, suffix, orientation, compression):
+    """As the size that COCO files and evaluation give them."""
+    pixels, exif = RNG.integers(0, 4000, (20, 30)).astype(np.uint16), Image.Exif()
+    exif[274] = orientation
+    saving = {"exif": exif} if suffix == ".png" else {"tiffinfo": {274: orientation}, "compression": compression}
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}", **saving)
+    np.testing.assert_array_equal(read_scan(tmp_path / f"a{suffix}").pixels[0], TURNED[orientation](pixels))
+
+
+def tiff(path, pixels, order, **tags):
+    """An uncompressed grey TIFF of 16 bits, `order` < or > its byte order; with tags as numbers."""
+    import struct
+
+    data = pixels.astype(f"{order}u2").tobytes()
+    values = {256: pixels.shape[1], 257: pixels.shape[0], 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: pixels.shape[0]}
+    values |= {279: len(data)} | {int(k[1:]): v for k, v in tags.items()}
+    entries = b"".join(struct.pack(f"{order}HHII", k, 4, 1, v) for k, v in sorted(values.items()))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    path.write_bytes(head + data + struct.pack(f"{order}H", len(values)) + entries + b"\0" * 4)
+    return path
+
+
+def test_a_tiff_of_the_other_byte_order_is_turned_too(tmp_path):
+    pixels = RNG.integers(0, 4000, (20, 30)).astype(np.uint16)
+    turned = read_scan(tiff(tmp_path / "a.tif", pixels, ">", t274=6)).pixels[0]
+    np.testing.assert_array_equal(turned, np.rot90(pixels, -1))
+
+
+def test_a_tiff_whose_zero_is_white(tmp_path):
+    pixels = RNG.integers(0, 4000, (20, 30)).astype(np.uint16)
+    plain = to_uint8(pixels).astype(int)
+    negative = tiff(tmp_path / "a.tif", 4095 - pixels, "<", t262=0)
+    assert scan_kind(negative) == "deep"
+    np.testing.assert_allclose(read_view(negative).image, plain, atol=1)
+    turned = tiff(tmp_path / "b.tif", 4095 - pixels, "<", t262=0, t274=6)
+    np.testing.assert_allclose(read_view(turned).image, np.rot90(plain, -1), atol=1)
+
+
 def test_images_of_the_host_stay_its_own(tmp_path):
     grey, colour = RNG.integers(0, 255, (20, 30), np.uint8), RNG.integers(0, 255, (20, 30, 3), np.uint8)
     files = [tmp_path / n for n in ("grey.png", "colour.png", "grey.tif", "grey.jpg", "alpha.png", "deep_colour.png")]

@@ -6,6 +6,8 @@ transparency are left to the host. Of a TIFF with several pages the first one is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +35,39 @@ def is_deep(path: Path) -> bool:
     return False
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     """The image by its own plugin: the host's `Image.open` would install packages for a damaged one."""
     from PIL.PngImagePlugin import PngImageFile
     from PIL.TiffImagePlugin import TiffImageFile
 
-    return (PngImageFile if path.suffix.lower() in PNG else TiffImageFile)(path)
+    # as a stream: Pillow maps named TIFF files into memory, and shuffles the pixels of those to be turned by a quarter
+    with open(path, "rb") as f:
+        yield (PngImageFile if path.suffix.lower() in PNG else TiffImageFile)(f)
 
 
 def open_deep(path: Path) -> Scan:
-    """An image for which `is_deep` holds, as a scan of one plane without spacing.
+    """An image for which `is_deep` holds, as a scan of one plane without spacing, turned as its orientation tag says.
+
+    Pixels of a TIFF whose zero is white come out negative, so that more is brighter.
 
     Raises:
         ScanError: damaged, empty, or of a size beyond the limits.
     """
+    from PIL import ImageOps
+    from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+
     check_file(path)
     try:
         with _opened(path) as im:
             check_size(path, 1, im.height, im.width)
-            pixels = np.asarray(im)
+            white_is_zero = path.suffix.lower() in TIFF and im.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+            pixels = np.asarray(ImageOps.exif_transpose(im))
     except ScanError:
         raise
     except Exception as e:
         raise ScanError(f"{path}: is damaged ({type(e).__name__}); expected a PNG or TIFF image.") from None
-    pixels = pixels.astype(np.float32)
+    pixels = -pixels.astype(np.float32) if white_is_zero else pixels.astype(np.float32)
     if not np.isfinite(pixels).all():
         raise ScanError(f"{path}: has pixels that are not finite; expected numbers.")
     return Scan(path, (1, *pixels.shape), lambda i: pixels, (path,), (0,), windows=(None,))
