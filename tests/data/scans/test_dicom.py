@@ -99,6 +99,21 @@ def test_a_series_is_ordered_by_position(tmp_path):
     assert read_view(folder).place.file.name == "im004.dcm"
 
 
+def test_a_missing_slice_does_not_change_the_distance_of_the_others(tmp_path):
+    folder = write_series(tmp_path / "s", VOLUME)
+    (folder / "im001.dcm").unlink()
+    assert read_scan(folder).spacing_mm == (4, 0.5, 0.5)
+
+
+def test_slice_distance_of_the_header_where_positions_do_not_tell(tmp_path):
+    tags = {"SpacingBetweenSlices": 4.4, "SliceThickness": 4.0}
+    assert read_scan(write_dicom(tmp_path / "a.dcm", PIXELS, **tags)).spacing_mm == (4.4, 0.5, 0.5)
+    folder = write_series(tmp_path / "s", VOLUME, ImagePositionPatient=None, **tags)
+    assert read_scan(folder).shape[0] == 5 and read_scan(folder).spacing_mm == (4.4, 0.5, 0.5)
+    thick = write_dicom(tmp_path / "b.dcm", PIXELS, SpacingBetweenSlices=None, SliceThickness=4.0)
+    assert read_scan(thick).spacing_mm == (4, 0.5, 0.5)
+
+
 def test_files_without_a_suffix_and_other_things_in_the_folder(tmp_path):
     folder = write_series(tmp_path / "s", VOLUME)
     for f in folder.iterdir():
@@ -188,6 +203,15 @@ def test_multiframe_with_functional_groups(tmp_path):
     assert scan.frames == tuple(order) and scan.spacing_mm == (4, 0.5, 0.5)
     assert scan.windows == tuple((500.0 + i, 800.0) for i in order)
     assert mid_sagittal(scan) == 2
+
+
+def test_window_function_of_a_frame(tmp_path):
+    """LINEAR_EXACT in a frame's own group, in terms of LINEAR."""
+    path = write_multiframe(tmp_path / "m.dcm", VOLUME, [(4 * k, 0, 0) for k in range(5)])
+    ds = pydicom.dcmread(path)
+    ds.PerFrameFunctionalGroupsSequence[2].FrameVOILUTSequence[0].VOILUTFunction = "LINEAR_EXACT"
+    ds.save_as(path)
+    assert read_scan(path).windows == ((500, 800), (501, 800), (502.5, 801), (503, 800), (504, 800))
 
 
 def test_multiframe_without_geometry(tmp_path):
