@@ -102,6 +102,15 @@ def test_uneven_axial_slices_are_not_cut(tmp_path):
         read_view(tmp_path / "echoes")
 
 
+def test_axial_slices_without_pixel_spacing_are_not_cut(tmp_path):
+    pytest.importorskip("pydicom")
+    for k in range(4):
+        pixels = np.ones((8, 6), np.uint16)
+        write_dicom(tmp_path / f"{k}.dcm", pixels, position=(0, 0, k), orientation=AXIAL, PixelSpacing=None)
+    with pytest.raises(ScanError, match="axial slices have no pixel spacing; expected sagittal ones, or one in mm"):
+        read_view(tmp_path)
+
+
 def test_a_window_beside_all_pixels_is_not_taken(tmp_path, caplog):
     pytest.importorskip("pydicom")
     pixels = RNG.integers(2000, 4000, (8, 6)).astype(np.uint16)
@@ -118,6 +127,13 @@ def test_pixels_become_square(tmp_path):
     stretched = write_mha(tmp_path / "b.mha", np.zeros((2, 99, 99), np.uint8), [Y * 0.011, -Z * 90, X])
     with pytest.raises(ScanError, match="expected nearly square"):
         read_view(stretched)
+
+
+@pytest.mark.parametrize(("spacing", "shape"), [((0.55, 0.5), (110, 100)), ((0.504, 0.5), (100, 100))])
+def test_pixels_count_as_square_up_to_a_hundredth(tmp_path, spacing, shape):
+    pytest.importorskip("pydicom")
+    view = read_view(write_dicom(tmp_path / "a.dcm", np.zeros((100, 100), np.uint16), spacing=spacing))
+    assert view.image.shape == shape and view.place.spacing_mm[1] == 0.5
 
 
 def test_upright_planes_of_a_mirrored_file(tmp_path):

@@ -171,7 +171,8 @@ def sagittal(scan: Scan) -> Scan:
     A stack of other planes is cut along its pixels, without interpolation.
 
     Raises:
-        ScanError: a single plane that is not sagittal, unknown geometry, or slice distances too uneven to cut across.
+        ScanError: a single plane that is not sagittal, unknown geometry, or a stack to be cut across without pixel
+            spacing or with slice distances too uneven.
     """
     if scan.geometry is None:
         raise ScanError(f"{scan.path}: has no position in the patient; expected one, to find its sagittal planes.")
@@ -230,9 +231,12 @@ def _cut_across(scan: Scan, order: tuple[int, ...], mirrored: list[bool]) -> Sca
     """New planes across the stored ones, from all pixels."""
     g = scan.geometry
     gaps = np.diff(g.positions)
-    if scan.spacing_mm is None or (
-        len(gaps) and (np.ptp(gaps) > UNEVEN * abs(gaps.mean()) or abs(gaps.mean()) < LEAST_GAP)
-    ):
+    if scan.spacing_mm is None:
+        raise ScanError(
+            f"{scan.path}: its {scan.plane} slices have no pixel spacing; expected sagittal ones, or one in mm to cut "
+            "across."
+        )
+    if len(gaps) and (np.ptp(gaps) > UNEVEN * abs(gaps.mean()) or abs(gaps.mean()) < LEAST_GAP):
         raise ScanError(
             f"{scan.path}: its {scan.plane} slices are unevenly spaced or lie at one place; expected sagittal ones, or "
             "even ones to cut across."
