@@ -1,4 +1,4 @@
-"""Checkpoints to and from the portable form: portable.py write best.pt DIR, portable.py read DIR best.pt."""
+"""Checkpoints to and from the portable form: portable.py write best.pt DIR, portable.py read DIR restored.pt."""
 
 import argparse
 import sys

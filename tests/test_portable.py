@@ -68,6 +68,24 @@ def test_temperatures_of_other_classes_are_refused(checkpoint, tmp_path):
     assert not (tmp_path / "again.pt").exists()
 
 
+def test_nothing_that_exists_is_overwritten(checkpoint, tmp_path):
+    folder = write_portable(checkpoint, tmp_path / "portable")
+    (folder / "README.md").write_text("mine")
+    (tmp_path / "best.pt").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"best\.pt exists; expected a new name"):
+        read_portable(folder, tmp_path / "best.pt")
+    before = {f: f.read_bytes() for f in folder.iterdir()}
+    with pytest.raises(FileExistsError, match=r"portable has a model\.safetensors; expected a folder without one"):
+        write_portable(checkpoint, folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(FileExistsError, match=r"portable has a model\.yaml"):
+        write_portable(checkpoint, folder)
+    (folder / DESCRIPTION).unlink()
+    write_portable(checkpoint, folder)  # beside other files
+    assert {f: f.read_bytes() for f in folder.iterdir()} == before
+    assert (tmp_path / "best.pt").read_bytes() == b"mine"
+
+
 def test_reading_imports_no_pickled_class(checkpoint, tmp_path):
     folder = write_portable(checkpoint, tmp_path / "p")
     assert b"yolospine_ultra" not in (folder / WEIGHTS).read_bytes()

@@ -31,7 +31,7 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
 
     Args:
         checkpoint: a ``.pt`` file.
-        folder: where to; made if it is not there.
+        folder: where to; made if it is not there. Other files in it stay as they are.
 
     Returns:
         The folder.
@@ -39,18 +39,22 @@ def write_portable(checkpoint: str | Path, folder: str | Path) -> Path:
     Raises:
         ImportError: safetensors is not installed.
         FileNotFoundError: no such checkpoint.
+        FileExistsError: the folder has one of the two files.
         ValueError: it cannot be loaded, or is another kind of model than the form describes.
     """
     save = _safetensors().save
     if not Path(checkpoint).is_file():  # the host would look for it on the network
         raise FileNotFoundError(f"{checkpoint} is not there; expected a checkpoint such as best.pt.")
+    folder = Path(folder)
+    for name in (WEIGHTS, DESCRIPTION):
+        if (folder / name).exists():
+            raise FileExistsError(f"{folder} has a {name}; expected a folder without one: remove it or choose another.")
     try:
         model, content = load_checkpoint(checkpoint)
     except (TypeError, AssertionError) as error:
         raise ValueError(f"{checkpoint} cannot be loaded as a checkpoint: {error}") from error
     if type(model) not in (DetectionModel, PluginDetectionModel):
         raise ValueError(f"{checkpoint} is a {type(model).__name__}; the portable form is for a DetectionModel.")
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     given = _plain(content.get("train_args", {}))
@@ -81,11 +85,14 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
     Raises:
         ImportError: safetensors is not installed.
         FileNotFoundError: one of the two files is missing.
+        FileExistsError: the checkpoint is there.
         ValueError: the format is unknown, weights and architecture do not belong together, or temperatures are of other
             classes.
     """
     load = _safetensors().load
     folder, checkpoint = Path(folder), Path(checkpoint)
+    if checkpoint.exists():
+        raise FileExistsError(f"{checkpoint} exists; expected a new name, such as restored.pt, or remove it.")
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; expected a folder that write_portable made.")
