@@ -298,7 +298,7 @@ def test_command_there_and_back(tmp_path, script):
     code, out, err = script("to-coco", data, "--out", "coco")
     assert code == 0 and "val: 2 images" in out, err
     images = tmp_path / "yolo" / "images" / "val"
-    args = ["to-yolo", "coco/val.json", "--out", "back", "--split", "val", "--images", images]
+    args = ["to-yolo", "coco/val.json", "--out", "back", "--splits", "val", "--images", images]
     code, out, err = script(*args)
     assert code == 0 and "2 images" in out, err
     for file in (tmp_path / "yolo" / "labels" / "val").iterdir():
@@ -309,6 +309,78 @@ def test_command_there_and_back(tmp_path, script):
     assert not problems and again == read_coco(tmp_path / "coco" / "val.json")
     code, _, err = script(*args)
     assert code == 2 and err.count("\n") == 1 and "exists" in err
+
+
+def test_command_finds_the_images_of_a_yaml_by_data_root(tmp_path, script):
+    write_dataset(tmp_path / "set", images=3)
+    code, _, err = script("to-coco", "spider-lumbar.yaml", "--data-root", "set", "--out", "coco")
+    assert code == 0, err
+    assert len(read_coco(tmp_path / "coco" / "val.json")["images"]) == 2
+    code, _, err = script("to-coco", "spider-lumbar.yaml", "--data-root", "nowhere", "--out", "coco2")
+    assert code == 2 and "nowhere is not a folder" in err and not (tmp_path / "coco2").exists()
+
+
+def coco_file(path, name, names=NAMES):
+    """A COCO file of one image with one box."""
+    path.write_text(json.dumps(make_coco([(name, (20, 10), np.array([[1, 0.5, 0.5, 0.5, 0.5]]))], names)))
+    path.parent.joinpath("pictures").mkdir(exist_ok=True)
+    cv2.imwrite(str(path.parent / "pictures" / name), np.zeros((10, 20, 3), np.uint8))
+
+
+def test_command_takes_several_files_as_splits(tmp_path, script):
+    coco_file(tmp_path / "train.json", "a.png")
+    coco_file(tmp_path / "val.json", "b.png")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "pictures" / "b.png").rename(tmp_path / "others" / "b.png")
+    args = ["to-yolo", "train.json", "val.json", "--splits", "train", "val"]
+    code, out, err = script(*args, "--images", "pictures", "others", "--out", "back")
+    assert (code, err) == (0, "") and "train: 1 images, 1 labels" in out and "val: 1 images, 1 labels" in out
+    found = {f.relative_to(tmp_path / "back").as_posix() for f in (tmp_path / "back").rglob("*.*")}
+    assert found == {"dataset.yaml", *(f"{k}s/{s}/{n}.{e}" for s, n in (("train", "a"), ("val", "b"))
+                                       for k, e in (("image", "png"), ("label", "txt")))}  # fmt: skip
+    for split in ("train", "val"):
+        assert not yolo_to_coco(tmp_path / "back" / "dataset.yaml", split)[1]
+    (tmp_path / "others" / "b.png").rename(tmp_path / "pictures" / "b.png")
+    code, _, err = script(*args, "--images", "pictures", "--out", "one")  # one folder for both
+    assert (code, err) == (0, "") and (tmp_path / "one" / "images" / "val" / "b.png").is_file()
+
+
+def test_command_says_what_does_not_fit_together(tmp_path, script):
+    for name, classes in (("a", NAMES), ("b", NAMES[::-1])):
+        coco_file(tmp_path / f"{name}.json", f"{name}.png", classes)
+    for words, said in (
+        (["a.json", "b.json", "--splits", "train", "val"], "a.json has the classes DDD, IVDn"),
+        (["a.json", "b.json"], "files: 2, splits: 1; expected one split for each file"),
+        (["a.json", "a.json", "--splits", "val", "val"], "val is named twice"),
+        (
+            ["a.json", "--images", "pictures", "pictures"],
+            "files: 1, folders of images: 2; expected one for all or one for each",
+        ),
+    ):
+        code, _, err = script("to-yolo", *words, "--out", "back")
+        assert code == 2 and said in err and err.count("\n") == 1, err
+        assert not (tmp_path / "back").exists()
+    assert "b.json has TDB, LDB" in script("to-yolo", "a.json", "b.json", "--splits", "train", "val", "--out", "c")[2]
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        (["train"], "val of dataset.yaml are the images of train"),
+        (["val"], "train of dataset.yaml are the images of val"),
+        (["test"], "train and val of dataset.yaml are the images of test"),
+        (["train", "test"], "val of dataset.yaml are the images of test"),
+    ],
+)
+def test_command_says_which_splits_are_the_same_images(tmp_path, script, splits, said):
+    for name in "ab"[: len(splits)]:
+        coco_file(tmp_path / f"{name}.json", f"{name}.png")
+    files = [f"{name}.json" for name in "ab"[: len(splits)]]
+    words = [] if splits == ["train"] else ["--splits", *splits]
+    code, _, err = script("to-yolo", *files, *words, "--out", "back", "--images", "pictures")
+    assert code == 0 and err == f"note: {said} too; give a file for each split.\n"
+    assert not yolo_to_coco(tmp_path / "back" / "dataset.yaml", "train")[1]
+    assert not yolo_to_coco(tmp_path / "back" / "dataset.yaml", "val")[1]
 
 
 def test_a_folder_called_images_in_a_file_name(tmp_path, script):

@@ -210,6 +210,7 @@ def test_external_set_of_so_many_studies(tmp_path):
     root = write_download(tmp_path / "in")
     first = prepare_rsna(root, tmp_path / "a", images=4, split="external", seed=1)
     assert first.images == {"test": 4}
+    assert "val of dataset.yaml are the images of test too." in first.notes
     prepare_rsna(root, tmp_path / "b", images=4, split="external", seed=1)
     prepare_rsna(root, tmp_path / "c", images=4, split="external", seed=2)
     names = [sorted(i["image"] for i in tables(tmp_path / f)[0]) for f in "abc"]

@@ -197,9 +197,12 @@ class Staging:
     def _write_yaml(self, split_names: Sequence[str], head: str, declared: Mapping[str, Any]) -> None:
         """`dataset.yaml`; without a `path`, the host takes the YAML's own folder. The host needs `train` and `val`."""
         places = {s: f"images/{s}" for s in split_names}
+        val = next((s for s in ("val", "test") if s in places), split_names[0])
+        if val != "val":
+            self.report.notes.append(f"val of dataset.yaml are the images of {val} too.")
         content = {
             "train": places.get("train", "images/train"),
-            "val": places.get("val") or places.get("test") or f"images/{split_names[0]}",
+            "val": places[val],
             **({"test": places["test"]} if "test" in places else {}),
             "names": dict(enumerate(self.names)),
             **declared,
