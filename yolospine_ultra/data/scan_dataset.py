@@ -1,9 +1,9 @@
 """The host's dataset, which also takes scans: DICOM, NIfTI, MetaImage, and grey PNG or TIFF of more than 8 bits.
 
 A scan counts as one image, the plane that `read_view` gives, and its labels are in that upright plane. Labels lie where
-the host expects them: ``images/train/NAME.dcm`` (``.nii.gz``, ...) has ``labels/train/NAME.txt``. A folder of DICOM
-files with a label file of its own, ``images/train/NAME/*`` with ``labels/train/NAME.txt``, is one series and one image.
-Images of 8 bits are read by the host.
+the host expects them: ``images/train/NAME.dcm`` (``.nii.gz``, ...) has ``labels/train/NAME.txt``. A folder of a DICOM
+series, ``images/train/NAME/*`` with ``labels/train/NAME.txt``, is one image, without that file a background; see
+`series_folders`. Images of 8 bits are read by the host.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_la
 from ultralytics.utils import LOGGER
 
 from yolospine_ultra.data.scans import ScanError, View, is_dicom, read_view, scan_kind, suffix_kind
+from yolospine_ultra.data.scans.dicom import read_headers
+from yolospine_ultra.data.scans.view import known_to_host
 
 COARSE_MM = 2.0  # planes cut across slices that are further apart are named: a sagittal series would show more
 
@@ -38,6 +40,38 @@ def label_paths(images: Iterable[str]) -> list[str]:
     return img2label_paths([name(f) for f in images])
 
 
+def series_folders(folders: Iterable[str]) -> set[str]:
+    """Those of `folders` that are one DICOM series, and so one image.
+
+    A folder with DICOM files is one where it has a label file of its own. Without, it is where it holds at least two
+    DICOM files whose headers can be read, all of one SeriesInstanceUID, and no file of it has a label file.
+
+    Raises:
+        ImportError: pydicom is missing, and headers have to be read.
+    """
+    folders = list(folders)
+    labels = label_paths(folders)
+    return {d for d, x in zip(folders, labels, strict=True) if _is_series(Path(d), os.path.isfile(x))}
+
+
+def _is_series(folder: Path, labelled: bool) -> bool:
+    files = [f for f in folder.iterdir() if f.is_file()]
+    if labelled:
+        return any(map(is_dicom, files))
+    if any(map(os.path.isfile, label_paths(map(str, files)))):
+        return False
+    found = [uid for f in files if not known_to_host(f) and is_dicom(f) for uid in _series_of(f)]
+    return len(found) > 1 and len(set(found)) == 1 and found[0] != ""
+
+
+def _series_of(file: Path) -> list[str]:
+    """The SeriesInstanceUID of a DICOM file; none where its header cannot be read."""
+    try:
+        return list(read_headers(file))
+    except ScanError:
+        return []
+
+
 class ScanDataset(YOLODataset):
     """`YOLODataset` over images and scans.
 
@@ -48,8 +82,7 @@ class ScanDataset(YOLODataset):
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """The host's list, with the scans; a series folder stands in place of its files."""
         found, folders = _list_files(img_path)
-        series = {d for d, label in zip(folders, label_paths(folders), strict=True) if os.path.isfile(label)}
-        series = {d for d in series if any(is_dicom(f) for f in Path(d).iterdir() if f.is_file())}
+        series = series_folders(folders)
         if not series and not any(map(suffix_kind, found)):
             return super().get_img_files(img_path)
         files = [f for f in found if f.rpartition(".")[-1].lower() in IMG_FORMATS or suffix_kind(f)]

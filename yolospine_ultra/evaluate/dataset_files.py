@@ -14,8 +14,8 @@ from ultralytics.data.utils import IMG_FORMATS, check_class_names
 from ultralytics.utils import DATASETS_DIR, YAML
 
 from yolospine_ultra.data.labels import Problem
-from yolospine_ultra.data.scan_dataset import label_paths
-from yolospine_ultra.data.scans import is_dicom, suffix_kind
+from yolospine_ultra.data.scan_dataset import label_paths, series_folders
+from yolospine_ultra.data.scans import suffix_kind
 from yolospine_ultra.plugin import cfg_dir
 
 SPLITS = ("train", "val", "test")
@@ -134,9 +134,7 @@ def _images_of(base: Path, entry: str, what: str) -> set[Path]:
         place = base / entry[3:]
     if place.is_dir():
         found: Iterable[Path] = list(place.rglob("*"))
-        folders = [d for d in found if d.is_dir()]
-        labels = label_paths(map(str, folders))
-        series = {d for d, x in zip(folders, labels, strict=True) if Path(x).is_file() and _has_dicom(d)}
+        series = {Path(d) for d in series_folders(str(d) for d in [place, *found] if d.is_dir())}
         found = [f for f in found if f.parent not in series and f not in series]
     elif place.is_file():
         lines = map(str.strip, place.read_text(encoding="utf-8-sig").split("\n"))
@@ -145,7 +143,3 @@ def _images_of(base: Path, entry: str, what: str) -> set[Path]:
         raise FileNotFoundError(f"{place}, {what}, is not there; give the folder that the YAML's paths start from.")
     images = {f for f in found if f.suffix[1:].lower() in IMG_FORMATS or suffix_kind(f)}
     return {f.absolute() for f in images | series}
-
-
-def _has_dicom(folder: Path) -> bool:
-    return any(is_dicom(f) for f in folder.iterdir() if f.is_file())

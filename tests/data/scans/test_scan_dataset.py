@@ -8,6 +8,7 @@ from ultralytics.data.dataset import YOLODataset
 
 from yolospine_ultra.data.scan_dataset import ScanDataset, label_paths
 from yolospine_ultra.data.scans import read_view
+from yolospine_ultra.evaluate.dataset_files import find_files
 
 pytest.importorskip("pydicom")
 pytest.importorskip("nibabel")
@@ -126,6 +127,27 @@ def test_a_damaged_disk_cache_is_not_used(root):
         np.testing.assert_array_equal(found.load_image(i)[0], good)
 
 
+def test_a_scan_that_was_replaced_is_cached_anew(root):
+    import os
+
+    found = dataset(root, cache="disk", imgsz=60)
+    i = base(found.im_files).index("dicom.dcm")
+    cache, before = root / "images/train/dicom.dcm.npy", found.load_image(i)[0].copy()
+    found.cache_images_to_disk(i)
+    written = cache.stat().st_mtime_ns
+    file = write_dicom(root / "images/train/dicom.dcm", RNG.integers(0, 4000, (60, 40)).astype(np.uint16))
+    os.utime(file, ns=(written + 10**9, written + 10**9))
+    found.cache_images_to_disk(i)
+    now = found.load_image(i)[0]
+    np.testing.assert_array_equal(now, read_view(file).channels(3))
+    assert not np.array_equal(now, before)
+    content = cache.read_bytes()
+    cache.write_bytes(content[:-1] + b"\0")
+    os.utime(cache, ns=(written + 2 * 10**9, written + 2 * 10**9))  # a cache that is newer stays
+    found.cache_images_to_disk(i)
+    assert cache.read_bytes() == content[:-1] + b"\0"
+
+
 @pytest.mark.parametrize("imgsz", [32, 60, 100, (40, 50)])
 @pytest.mark.parametrize("options", [{}, {"rect_mode": False}, {"resize_short": True}])
 def test_sizes_are_the_hosts(root, imgsz, options):
@@ -158,6 +180,66 @@ def test_fraction_and_list_files(root):
     listing.write_text("./images/train/dicom.dcm\n./images/train/plain.png\n")
     found = ScanDataset(img_path=str(listing), data=DATA, imgsz=32, augment=False)
     assert base(found.im_files) == ["dicom.dcm", "plain.png"]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Unlabelled folders of every kind below images/train, which holds labelled slices of two patients."""
+    images, labels = tmp_path / "images" / "train", tmp_path / "labels" / "train"
+    images.mkdir(parents=True), labels.mkdir(parents=True)
+    volume = RNG.integers(0, 900, (4, 24, 16)).astype(np.uint16)
+    for k in range(2):
+        write_dicom(images / f"p{k}.dcm", volume[k], series=f"1.{k}")
+        (labels / f"p{k}.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    write_series(images / "background", volume)
+    (images / "background" / "preview.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((20, 20), np.uint8))[1])
+    (images / "background" / "im003.dcm").write_bytes(b"\0" * 128 + b"DICM")  # damaged
+    write_series(images / "nameless", volume[:2], series="")
+    write_series(images / "single", volume[:1])
+    write_series(images / "two", volume[:2])
+    write_dicom(images / "two" / "other.dcm", volume[2], series="9.9")
+    write_series(images / "named", volume[:2])
+    (labels / "named").mkdir()
+    (labels / "named" / "im001.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    return tmp_path
+
+
+APART = {
+    "named": ["im000.dcm", "im001.dcm"],
+    "nameless": ["im000.dcm", "im001.dcm"],
+    "single": ["im000.dcm"],
+    "two": ["im000.dcm", "im001.dcm", "other.dcm"],
+}
+
+
+def test_an_unlabelled_folder_of_one_series_is_one_background(mixed):
+    images = mixed / "images" / "train"
+    expected = {"background", "p0.dcm", "p1.dcm", *(f"{d}/{f}" for d, names in APART.items() for f in names)}
+    found = dataset(mixed)
+    assert {f.removeprefix(f"{images}/") for f in found.im_files} == expected
+    labelled = {
+        f.removeprefix(f"{images}/") for f, x in zip(found.im_files, found.labels, strict=True) if len(x["cls"])
+    }
+    assert labelled == {"p0.dcm", "p1.dcm", "named/im001.dcm"}
+    (mixed / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [disc, canal]\n")
+    files = find_files(mixed / "data.yaml", "train")
+    assert {f.relative_to(images).as_posix() for f in files.images} == expected
+
+
+def test_a_set_of_one_series_without_labels_is_one_image(tmp_path):
+    write_series(tmp_path / "images" / "train", RNG.integers(0, 900, (3, 24, 16)).astype(np.uint16))
+    assert base(dataset(tmp_path).im_files) == ["train"]
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [disc, canal]\n")
+    assert find_files(tmp_path / "data.yaml", "train").images == [tmp_path / "images" / "train"]
+
+
+def test_only_folders_without_labels_have_their_headers_read(root, monkeypatch):
+    from yolospine_ultra.data import scan_dataset
+
+    read = []
+    monkeypatch.setattr(scan_dataset, "read_headers", lambda f: read.append(f) or {})
+    folder = str(root / "images" / "train" / "1.2.840")
+    assert scan_dataset.series_folders([folder, str(root / "images" / "train")]) == {folder} and not read
 
 
 def test_mosaic_of_scans(root):
