@@ -91,6 +91,26 @@ def test_a_mixed_folder_and_what_is_saved(model, scans, tmp_path):
         assert not f.is_file() or not any(x.encode() in f.read_bytes() for x in (NAME, IDENTITY))
 
 
+def test_series_are_saved_under_the_names_of_their_folders(model, tmp_path):
+    volume = RNG.integers(0, 900, (3, 48, 40)).astype(np.uint16)
+    for patient in ("anna", "b.2.1"):
+        write_series(tmp_path / "in" / patient, volume, series=f"1.{patient == 'anna':d}")
+    for n in (1, 2):  # of several series in a folder each by its slice, too
+        for k in range(3):
+            file = tmp_path / "in" / "carl" / f"{'ab'[n - 1]}{k}{('.dcm', '.7')[n - 1]}"
+            file.parent.mkdir(exist_ok=True)
+            write_dicom(file, volume[k], position=(4 * k, 0, 0), series=f"2.{n}")
+    write_dicom(tmp_path / "in" / "carl" / "single.dcm", volume[0], series="2.3")
+    saving = {"save": True, "save_txt": True, "save_crop": True, "project": str(tmp_path), "name": "out"}
+    found = model.predict(f"{tmp_path}/in/*", batch=2, **saving, **OPTIONS)
+    expected = ["anna", "b.2.1", "carl-a1", "carl-b1.7", "single"]
+    assert sorted(f.name for f in (tmp_path / "out").glob("*.jpg")) == [f"{n}.jpg" for n in expected]
+    assert sorted(f.name for f in (tmp_path / "out" / "labels").iterdir()) == [f"{n}.txt" for n in expected]
+    crops = {f.name.partition(".jpg")[0] for f in (tmp_path / "out" / "crops").rglob("*.jpg")}
+    assert all(any(c.startswith(n) for c in crops) for n in expected)
+    assert [r.path.rpartition("/")[2] for r in found] == ["im001.dcm", "im001.dcm", "a1.dcm", "b1.7", "single.dcm"]
+
+
 def test_the_same_from_a_stream_a_list_and_a_glob(model, scans):
     reference = model.predict(scans / "one.dcm", **OPTIONS)[0].boxes.data
     plain = model.predict(scans / "plain.png", **OPTIONS)[0].boxes.data
@@ -161,7 +181,7 @@ def test_the_command(weights, scans, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "(plane 3 of 5)" in done.stdout + done.stderr
     assert NAME not in done.stdout + done.stderr
-    assert (tmp_path / "out" / "im000.jpg").is_file() and (tmp_path / "out" / "labels" / "im000.txt").is_file()
+    assert (tmp_path / "out" / "series.jpg").is_file() and (tmp_path / "out" / "labels" / "series.txt").is_file()
     write_dicom(tmp_path / "ct.dcm", np.ones((20, 20), np.uint16), Modality="CT")
     done = run([command("yolo"), "predict", *words, f"source={tmp_path / 'ct.dcm'}"], tmp_path)
     assert done.returncode and "ct.dcm: is of modality 'CT'; expected MR." in done.stderr

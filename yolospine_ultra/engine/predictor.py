@@ -88,8 +88,14 @@ class SpinePredictor(DetectionPredictor):
         return SpineResults(orig_img, path=img_path, names=result.names, boxes=result.boxes.data)
 
     def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
-        """As the host's; NAME.nii.gz is saved as NAME, and a name without a known suffix as a whole."""
-        if p.name.lower().endswith(".nii.gz"):
+        """As the host's; a series is saved under its folder's name, NAME.nii.gz as NAME, other names as a whole.
+
+        The whole name is kept where its suffix is no known one.
+        """
+        place = self.results[i].place
+        if place is not None and place.saved_as:
+            p = p.with_name(f"{place.saved_as}.dcm")
+        elif p.name.lower().endswith(".nii.gz"):
             p = p.with_suffix("")
         elif suffix_kind(p) is None and not known_to_host(p):
             p = p.with_name(f"{p.name}.dcm")

@@ -12,7 +12,7 @@ import glob
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ultralytics.utils import LOGGER
 from yolospine_ultra.data.scans.dicom import read_headers, stack_series
 from yolospine_ultra.data.scans.dicom_file import is_dicom
 from yolospine_ultra.data.scans.scan import ScanError
-from yolospine_ultra.data.scans.view import View, read_view, scan_kind, suffix_kind, view_of
+from yolospine_ultra.data.scans.view import Place, View, read_view, scan_kind, suffix_kind, view_of
 
 SHOWN = 5  # files that a line names; the count says how many there are
 _BESIDE = {".raw", ".zraw"}  # pixels of MetaImage headers
@@ -169,7 +169,7 @@ def _add_folder(found: Sources, folder: str, images: bool) -> None:
                 for uid, frames in read_headers(Path(path)).items():
                     key = uid or path  # without a UID nothing says that files belong together
                     series[key] += frames
-                    items.setdefault(key, _series_item(path, folder, series[key]))
+                    items.setdefault(key, _series_item(path, folder, key, series))
             except ScanError as e:
                 found.errors.append(e)
         elif (kind and suffix_kind(path) == kind) or kind == "deep":
@@ -181,6 +181,21 @@ def _add_folder(found: Sources, folder: str, images: bool) -> None:
     found.items += items.values()
 
 
-def _series_item(path: str, folder: str, frames: list[Any]) -> Item:
-    """A series, of which more frames may still be found."""
-    return Item(path, lambda: view_of(stack_series(Path(folder), frames)))
+def _series_item(path: str, folder: str, key: str, series: dict[str, list[Any]]) -> Item:
+    """A series of a folder, of which more frames may still be found."""
+
+    def view() -> View:
+        found = view_of(stack_series(Path(folder), series[key]))
+        return replace(found, place=replace(found.place, saved_as=_saved_as(found.place, folder, key, series)))
+
+    return Item(path, view)
+
+
+def _saved_as(place: Place, folder: str, key: str, series: dict[str, list[Any]]) -> str:
+    """The folder's name for its one series of several files, of several such series with the slice's; else none."""
+    several = [k for k, frames in series.items() if len({f.path for f in frames}) > 1]
+    if key not in several:
+        return ""
+    name = os.path.basename(os.path.abspath(folder))  # slices have the same names in the folders of all patients
+    stem = place.file.stem if suffix_kind(place.file) else place.file.name
+    return name if len(several) == 1 else f"{name}-{stem}"

@@ -42,6 +42,8 @@ class Place:
         cut_mm: distance of the stored slices, where the plane was cut across them, else None.
         corner: patient position (LPS, mm) of the image's upper left corner (3,), or None where unknown.
         axes: unit vectors down and right in the patient (2, 3), or None where unknown.
+        saved_as: of a series in a folder the name, without suffix, that results are saved under; else empty, for that
+            of the file.
     """
 
     file: Path
@@ -52,6 +54,7 @@ class Place:
     cut_mm: float | None = None
     corner: np.ndarray | None = field(default=None, repr=False)
     axes: np.ndarray | None = field(default=None, repr=False)
+    saved_as: str = ""
 
     def patient_mm(self, xy: np.ndarray) -> np.ndarray | None:
         """Patient positions (..., 3), LPS in mm, of image points (..., 2), x and y in pixels from the corner."""
