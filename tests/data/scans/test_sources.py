@@ -144,6 +144,28 @@ def test_folders_in_lists_and_globs_are_series(tmp_path):
         assert all(place.index == 2 and place.planes == 5 for _, place in given)
 
 
+def test_a_folder_of_folders_names_the_glob(tmp_path):
+    for n in (1, 2):
+        write_series(tmp_path / f"study/{n}", RNG.integers(0, 900, (3, 24, 16)).astype(np.uint16), series=f"1.{n}")
+    (tmp_path / "study" / "notes.txt").write_text("x")
+    (tmp_path / "study" / "empty").mkdir()
+    for source in (tmp_path / "study", [tmp_path / "study"]):
+        with pytest.raises(ScanError, match=r"study: has scans in its sub-folders alone; .* give .*/study/\*") as e:
+            find_sources(source)
+        assert str(e.value).startswith(f"{tmp_path}/study: ")
+    found = find_sources(f"{tmp_path}/*/*")
+    assert len(found.items) == 2 and not found.errors
+    write_dicom(tmp_path / "one.dcm", PIXELS)  # beside it: the folder is left out, by name
+    found = find_sources(f"{tmp_path}/*")
+    assert names(found, tmp_path) == ["one.dcm"] and len(found.errors) == 1
+    assert names(find_sources(tmp_path), tmp_path) == ["one.dcm"]
+    with_pictures = tmp_path / "pictures"
+    with_pictures.mkdir()
+    cv2.imwrite(str(with_pictures / "a.png"), np.zeros((20, 20), np.uint8))
+    write_series(with_pictures / "1", VOLUME)
+    assert find_sources(with_pictures) is None
+
+
 def test_files_without_a_series_number_stand_for_themselves(tmp_path):
     for k in range(2):
         write_dicom(tmp_path / f"{k}.dcm", PIXELS, position=(k, 0, 0), series=None)

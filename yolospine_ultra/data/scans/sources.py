@@ -160,6 +160,7 @@ def _add_folder(found: Sources, folder: str, images: bool) -> None:
     """The scans of a folder, DICOM files by series, in the order of their first names, with its images and videos."""
     series: dict[str, list[Any]] = defaultdict(list)
     items: dict[str, Item] = {}
+    refused = len(found.errors)
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*"))):
         if os.path.isdir(path) or Path(path).suffix.lower() in _BESIDE:
             continue
@@ -179,6 +180,18 @@ def _add_folder(found: Sources, folder: str, images: bool) -> None:
         else:
             found.ignored.append(path)
     found.items += items.values()
+    if not items and len(found.errors) == refused and _holds_scans_below(folder):
+        found.errors.append(
+            ScanError(
+                f"{folder}: has scans in its sub-folders alone; expected them in the folder: give {folder}/* for each "
+                "sub-folder."
+            )
+        )
+
+
+def _holds_scans_below(folder: str) -> bool:
+    """Whether a folder in a folder has scans."""
+    return any(map(scan_kind, glob.iglob(os.path.join(glob.escape(folder), "*", "*"))))
 
 
 def _series_item(path: str, folder: str, key: str, series: dict[str, list[Any]]) -> Item:
