@@ -126,6 +126,21 @@ def test_a_photograph_turned_by_exif_has_its_boxes_where_the_host_sees_them(tmp_
     assert (int(row["height"]), int(row["width"])) == seen.shape[:2] == (40, 24)
 
 
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+def test_colours_of_other_formats_stay(tmp_path, suffix):
+    """They are written anew, as PNG."""
+    source = write_download(tmp_path / "in", SMALL, SMALL_LABELS)
+    old = next((source / "images" / "train").glob("*.png"))
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(old.with_suffix(suffix))
+    old.unlink()
+    prepare_mendeley(source, tmp_path / "out")
+    (row,) = [r for r in csv.DictReader((tmp_path / "out" / "images.csv").open()) if r["source"].endswith(suffix)]
+    new = tmp_path / "out" / "images" / row["split"] / row["image"]
+    assert new.suffix == ".png"
+    np.testing.assert_array_equal(np.asarray(Image.open(new)), pixels)
+
+
 def test_the_same_seed_gives_the_same_folder(tmp_path):
     source = write_download(tmp_path / "in", SMALL, SMALL_LABELS)
     trees = []
