@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from yolospine_ultra.data.images import open_image
 
@@ -23,6 +23,19 @@ def test_every_format_is_read(tmp_path, kind):
     with open_image(file) as image:
         found = np.asarray(image.convert("L")).astype(int)
     assert np.abs(found - PIXELS).mean() < (40 if kind == "JPEG" else 0.5)
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_turned_images_have_the_pixels_of_their_plain_twin(tmp_path, kind, turn):
+    tag = Image.Exif()
+    tag[0x0112] = turn
+    Image.fromarray(PIXELS).save(tmp_path / "turned", kind, exif=tag)
+    plain = Image.fromarray(PIXELS)
+    plain.getexif()[0x0112] = turn
+    with open_image(tmp_path / "turned") as image:
+        found = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(found, np.asarray(ImageOps.exif_transpose(plain)))
 
 
 def test_a_broken_file_asks_for_no_package(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ first bytes, sizes are checked before anything is decoded, and a damaged file is
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -35,8 +36,10 @@ def open_image(file: str | Path) -> Image.Image:
     decoder = next((d for mark, d in _DECODERS if start.startswith(mark)), None)
     if decoder is None:
         raise ValueError(f"{file} is no PNG, JPEG, BMP, TIFF or WebP image")
+    # Pillow maps named TIFF files into memory, and shuffles the pixels of those to be turned by a quarter
+    source = BytesIO(Path(file).read_bytes()) if decoder is TiffImagePlugin.TiffImageFile else str(file)
     try:
-        image = decoder(str(file))
+        image = decoder(source)
     except SyntaxError as error:  # Pillow's word for a damaged header
         raise ValueError(f"{file} is a damaged image ({error})") from None
     width, height = image.size
