@@ -72,7 +72,7 @@ def test_nothing_that_exists_is_overwritten(checkpoint, tmp_path):
     folder = write_portable(checkpoint, tmp_path / "portable")
     (folder / "README.md").write_text("mine")
     (tmp_path / "best.pt").write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match=r"best\.pt exists; expected a new name"):
+    with pytest.raises(FileExistsError, match=r"best\.pt exists; expected a name that is free"):
         read_portable(folder, tmp_path / "best.pt")
     before = {f: f.read_bytes() for f in folder.iterdir()}
     with pytest.raises(FileExistsError, match=r"portable has a model\.safetensors; expected a folder without one"):

@@ -92,7 +92,7 @@ def read_portable(folder: str | Path, checkpoint: str | Path) -> Path:
     load = _safetensors().load
     folder, checkpoint = Path(folder), Path(checkpoint)
     if checkpoint.exists():
-        raise FileExistsError(f"{checkpoint} exists; expected a new name, such as restored.pt, or remove it.")
+        raise FileExistsError(f"{checkpoint} exists; expected a name that is free: remove it or choose another.")
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; expected a folder that write_portable made.")
