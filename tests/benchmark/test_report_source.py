@@ -1,6 +1,7 @@
 """Sweeps on disk that are damaged, partial, or of one model only."""
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -9,7 +10,7 @@ from report_sweep import make_record, make_sweep, write_small_sweep
 from yolospine_ultra.benchmark.records import write_record
 from yolospine_ultra.benchmark.report import statements
 from yolospine_ultra.benchmark.report.roles import assign_roles
-from yolospine_ultra.benchmark.report.source import Estimate, read_results
+from yolospine_ultra.benchmark.report.source import Comparison, Estimate, read_results
 
 
 @pytest.fixture
@@ -162,6 +163,11 @@ def test_the_headline_names_what_is_not_told_apart_and_the_difference_without_ra
         "(95% interval +1.0 to +15.0). No difference between yolospine-n and yolov8n is shown. Without classes of "
         "fewer than 20 labelled boxes (LDB) the difference to yolo11n is +3.0 points (-1.0 to +5.0)."
     )
+
+
+def test_no_difference_is_none_from_either_side():
+    seen = Comparison("a", "b", "pair_recall_fp1", 0.0, None, None).reversed()
+    assert math.copysign(1, seen.diff) == 1
 
 
 def test_a_difference_without_an_interval_is_no_damage(folder):

@@ -53,8 +53,9 @@ class Comparison:
 
     def reversed(self) -> Comparison:
         """The same seen from b."""
-        limits = (None, None) if self.low is None or self.high is None else (-self.high, -self.low)
-        return Comparison(self.b, self.a, self.metric, -self.diff, *limits)
+        # taken from zero, which then stays without a sign
+        limits = (None, None) if self.low is None or self.high is None else (0.0 - self.high, 0.0 - self.low)
+        return Comparison(self.b, self.a, self.metric, 0.0 - self.diff, *limits)
 
 
 @dataclass(frozen=True)
