@@ -1,11 +1,10 @@
 """Intervals over seeds, and the paired bootstrap over patients and seeds for "A beats B".
 
-Sources: Student's t interval; Efron and Tibshirani 1993, percentile bootstrap, patients being the units that are
-drawn, and, for each training by itself, its seeds (Rao and Wu 1988 for how many); COCO's average precision (Lin et al.
-2014). Drawing a patient twice is counting each of their boxes and
-detections twice, so that a resample needs no matching and no sorting anew: matches are found once, and the curve of
-every resample is a cumulative sum of weights. The value with all weights 1 is that of faster-coco-eval, which a test
-checks.
+Sources: Student's t interval; Efron and Tibshirani 1993, percentile bootstrap, patients being the units that are drawn,
+and, for each training by itself, its seeds (Rao and Wu 1988 for how many); COCO's average precision (Lin et al. 2014).
+Drawing a patient twice is counting each of their boxes and detections twice, so that a resample needs no matching and
+no sorting anew: matches are found once, and the curve of every resample is a cumulative sum of weights. The value with
+all weights 1 is that of faster-coco-eval, which a test checks.
 """
 
 from __future__ import annotations

@@ -37,11 +37,7 @@ def headline(results: Results, roles: Roles) -> str:
         second = roles.ranked[1]
         return f"{lead}. {_about(results.comparison(best, second), best, second)}"
     about = [_about(results.comparison(roles.ours, roles.baseline), roles.ours, roles.baseline)]
-    # an ablation or another scale of ours is no rival
-    rivals = [m for m in roles.ranked if m not in (roles.ours, roles.baseline, *roles.ablations)]
-    open_ = [m for m in rivals if (c := results.comparison(roles.ours, m)) and not (c.wins or c.loses)]
-    if open_:
-        about.append(f"No difference between {roles.ours} and {_list(open_)} is shown.")
+    about += _open(results, roles.ours, [m for m in roles.ranked if m not in (roles.ours, roles.baseline)])
     common = results.comparison(roles.ours, roles.baseline, COMMON)
     if common is not None:
         limits = "" if common.low is None else f" ({100 * common.low:+.1f} to {100 * common.high:+.1f})"
@@ -83,15 +79,18 @@ def supported(results: Results, roles: Roles) -> list[str]:
         return []
     wins = [m for m, c in found.items() if c.wins]
     losses = [m for m, c in found.items() if c.loses]
-    open_ = [m for m in found if m not in wins + losses]
     made = []
     if wins:
         made.append(f"{roles.ours} beats {_list(wins)} (interval of the difference above zero).")
     if losses:
         made.append(f"{roles.ours} is beaten by {_list(losses)} (interval below zero).")
-    if open_:
-        made.append(f"No difference between {roles.ours} and {_list(open_)} is shown.")
-    return made
+    return made + _open(results, roles.ours, others)
+
+
+def _open(results: Results, ours: str, others: list[str]) -> list[str]:
+    """Which of the others a comparison does not tell from ours."""
+    found = [m for m in others if (c := results.comparison(ours, m)) and not (c.wins or c.loses)]
+    return [f"No difference between {ours} and {_list(found)} is shown."] if found else []
 
 
 def not_supported(results: Results, roles: Roles) -> list[str]:
