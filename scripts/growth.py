@@ -19,7 +19,7 @@ from ultralytics import YOLO
 from ultralytics.utils import LOGGER
 
 from yolospine_ultra.benchmark.environment import devices
-from yolospine_ultra.benchmark.families.torch_family import one_device
+from yolospine_ultra.benchmark.families.network import one_device
 from yolospine_ultra.benchmark.growth import (
     Series,
     check_proposals,

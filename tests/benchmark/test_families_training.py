@@ -10,13 +10,8 @@ from family_cells import make_cell
 from torch import nn
 
 from yolospine_ultra.benchmark.families.data import CellImages, loader, read_input, unpack
-from yolospine_ultra.benchmark.families.torch_family import (
-    DetectionNetwork,
-    Found,
-    TorchFamily,
-    one_device,
-    to_findings,
-)
+from yolospine_ultra.benchmark.families.network import DetectionNetwork, Found, one_device, to_findings
+from yolospine_ultra.benchmark.families.torch_family import TorchFamily
 from yolospine_ultra.benchmark.families.training import Recipe, parameter_groups, read_recipe, repeatable, schedule
 from yolospine_ultra.benchmark.family import Budget, ModelEntry
 from yolospine_ultra.benchmark.zoo import common_recipe

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from yolospine_ultra.benchmark.families.torch_family import one_device
+from yolospine_ultra.benchmark.families.network import one_device
 from yolospine_ultra.benchmark.timing import interleaved_latency, timer_for
 from yolospine_ultra.nn.area_attention import STRIP, AreaAttention
 from yolospine_ultra.nn.order import order_in_column

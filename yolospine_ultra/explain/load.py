@@ -17,8 +17,8 @@ from ultralytics.nn.modules import OBB, Detect, RTDETRDecoder
 from ultralytics.utils.checks import check_imgsz
 
 from yolospine_ultra.benchmark.detectors import load_detector
+from yolospine_ultra.benchmark.families.network import one_device
 from yolospine_ultra.benchmark.families.segmentation import FAMILY, SegmentationDetector
-from yolospine_ultra.benchmark.families.torch_family import one_device
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry
 from yolospine_ultra.explain.model import ExplainedModel
 from yolospine_ultra.explain.rtdetr import RTDETRModel

@@ -28,11 +28,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes, roi_align
 
 from yolospine_ultra.benchmark.families.data import Targets
-from yolospine_ultra.benchmark.families.torch_family import (
-    DetectionNetwork,
-    Found,
-    TorchFamily,
-)
+from yolospine_ultra.benchmark.families.network import DetectionNetwork, Found
+from yolospine_ultra.benchmark.families.torch_family import TorchFamily
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry
 
 STAGES = ((0.5, (10, 10, 5, 5)), (0.6, (20, 20, 10, 10)), (0.7, (30, 30, 15, 15)))  # IoU, weights of the box code

@@ -14,11 +14,8 @@ from typing import Any
 import torch
 
 from yolospine_ultra.benchmark.families.data import Targets
-from yolospine_ultra.benchmark.families.torch_family import (
-    DetectionNetwork,
-    Found,
-    TorchFamily,
-)
+from yolospine_ultra.benchmark.families.network import DetectionNetwork, Found
+from yolospine_ultra.benchmark.families.torch_family import TorchFamily
 from yolospine_ultra.benchmark.family import MAX_FINDINGS, MIN_SCORE, Budget, CellData, ModelEntry
 
 

@@ -26,7 +26,7 @@ from torch import nn
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils.patches import imread
 
-from yolospine_ultra.benchmark.families.torch_family import Found, one_device, to_findings
+from yolospine_ultra.benchmark.families.network import Found, one_device, to_findings
 from yolospine_ultra.benchmark.families.training import repeatable
 from yolospine_ultra.benchmark.families.weights import read_weights, save_weights
 from yolospine_ultra.benchmark.family import MIN_SCORE, Budget, CellData, ModelEntry, settings

@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from yolospine_ultra.benchmark.families.data import Targets
-from yolospine_ultra.benchmark.families.torch_family import DetectionNetwork, Found, TorchFamily
+from yolospine_ultra.benchmark.families.network import DetectionNetwork, Found
+from yolospine_ultra.benchmark.families.torch_family import TorchFamily
 from yolospine_ultra.benchmark.families.transunet import TransUNet
 from yolospine_ultra.benchmark.family import Budget, CellData, ModelEntry
 

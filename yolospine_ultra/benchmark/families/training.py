@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,10 +23,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 from ultralytics.utils.torch_utils import ModelEMA, init_seeds, unset_deterministic
 
 from yolospine_ultra.benchmark.families.data import AUGMENTATION, CellImages, loader, unpack
+from yolospine_ultra.benchmark.families.network import DetectionNetwork
 from yolospine_ultra.benchmark.family import Budget, CellData
-
-if TYPE_CHECKING:
-    from yolospine_ultra.benchmark.families.torch_family import DetectionNetwork
 
 CLIP = 10.0  # largest norm of the gradient, as in the host
 
