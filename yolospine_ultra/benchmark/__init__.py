@@ -1,1 +1,1 @@
-"""What a model costs."""
+"""Models of several families trained, evaluated and timed under one protocol, and the report on them."""

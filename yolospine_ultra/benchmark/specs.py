@@ -1,6 +1,6 @@
 """What every model costs, without training any: true parameters, operations, and the latency of a whole predict call.
 
-Written for this project. The figures are those of `benchmark.cost` (2 x MACs, attention and stage 2 in) and
+Written for this project. The figures are those of `engine.cost` (2 x MACs, attention and stage 2 in) and
 `benchmark.timing` (calls of all models take turns) on untrained weights, on which neither parameters nor operations
 depend. Latency hardly does: an untrained model gives suppression less, or other, boxes to work on.
 """
@@ -21,13 +21,13 @@ import yaml
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from yolospine_ultra.benchmark.cost import Cost, model_cost
 from yolospine_ultra.benchmark.environment import environment
 from yolospine_ultra.benchmark.families.ultralytics_family import UltralyticsDetector
 from yolospine_ultra.benchmark.family import Budget, CellData, Detector, ModelEntry
 from yolospine_ultra.benchmark.timing import Latency, interleaved_latency, timer_for
 from yolospine_ultra.benchmark.zoo import family_of, missing
 from yolospine_ultra.data.phantom.slices import generate_slice, sample_patient
+from yolospine_ultra.engine.cost import Cost, model_cost
 
 # the models of the paper's cost table, and ours at its scale
 PAPER_MODELS = (

@@ -11,7 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import model_info
 
-from yolospine_ultra.benchmark.cost import model_cost
+from yolospine_ultra.engine.cost import model_cost
 from yolospine_ultra.nn.mldr import MLDR
 
 # The host's 0.03 needs 150 steps to forget the initial variance of one, which is 400 times that of dark MR images: some
@@ -37,7 +37,7 @@ class PluginDetectionModel(DetectionModel):
                 m.momentum = BATCH_NORM_MOMENTUM
 
     def info(self, detailed: bool = False, verbose: bool = True, imgsz: int | list[int] = 640) -> tuple | None:
-        """The host's summary with the operations that one image of `imgsz` takes, see `benchmark.cost`.
+        """The host's summary with the operations that one image of `imgsz` takes, see `engine.cost`.
 
         Returns:
             Layers, parameters, gradients and GFLOPs, or None where `verbose` is False.

@@ -1,7 +1,7 @@
 """The paper's tables of costs and of ablations, and the list of short runs.
 
 Source: YOLOspine (Masood and Taj 2026), tables 'Training & Computational Complexity' and 'Ablation Study'. Parameters
-and operations are true ones (see `yolospine_ultra.benchmark.cost`), not the paper's.
+and operations are true ones (see `yolospine_ultra.engine.cost`), not the paper's.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from yolospine_ultra.benchmark.cost import model_cost
+from yolospine_ultra.engine.cost import model_cost
 from yolospine_ultra.engine.model import PluginDetectionModel
 from yolospine_ultra.nn.area_attention import AreaAttention
 
