@@ -61,7 +61,7 @@ def in_process(monkeypatch):
     return ran
 
 
-def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_process):
+def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_process, capsys):
     out = tmp_path / "sweep"
     assert run_sweep(toy.options(data, out)) == 0
     assert in_process == ["good_seed0", "bad_seed0", "good_seed1", "bad_seed1"]
@@ -70,6 +70,7 @@ def test_a_sweep_is_run_once_and_then_only_what_is_new(data, tmp_path, in_proces
     # the new row shares its training with a row that is done
     assert in_process[4:] == ["good_seed0", "good_seed1", "good_seed2"]
     assert list(read_sweep(out).models) == ["good", "bad", "good-strict"]
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 8 cells done, 0 failed"  # each counted once
 
 
 def test_latency_is_of_all_models_and_again_when_one_is_new(data, tmp_path, in_process, monkeypatch):

@@ -29,6 +29,7 @@ PACKAGES = (
     "opencv-python",
     "faster-coco-eval",
 )
+_GENERATION = {"family": "cpu family", "model": "model", "stepping": "stepping"}
 # these show results and have no part in them
 _SHOWS = ("benchmark/report/", "benchmark/paper", "benchmark/specs", "app/")
 
@@ -57,9 +58,9 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         threads: CPU threads of torch.
 
     Returns:
-        JSON values: `python`, `platform`, `processor`, `cpus`, `threads`, `gpus`, `cuda`, `cudnn`, `tf32_matmul`,
-        `tf32_convolution`, the version of each of `PACKAGES` (None where it is not installed), and `source`, a hash of
-        this package's code and model files.
+        JSON values: `python`, `platform`, `processor`, `cpu_capability` (the instructions that torch uses), `cpus`,
+        `threads`, `gpus`, `cuda`, `cudnn`, `tf32_matmul`, `tf32_convolution`, the version of each of
+        `PACKAGES` (None where it is not installed), and `source`, a hash of this package's code and model files.
 
     Raises:
         ValueError: a GPU that is not there.
@@ -69,6 +70,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpus": os.cpu_count(),
         "threads": threads,
         "gpus": gpus,
@@ -92,14 +94,20 @@ def versions(packages: tuple[str, ...]) -> dict[str, str | None]:
     return found
 
 
-def _processor() -> str:
-    """Model name of the CPU."""
-    info = Path("/proc/cpuinfo")
+def _processor(info: Path = Path("/proc/cpuinfo")) -> str:
+    """Model name of the CPU with its family, model and stepping where the system tells.
+
+    A virtual machine often has one name for several generations, whose libraries compute with other instructions and
+    round otherwise, so that trainings of one seed part.
+    """
+    fields: dict[str, str] = {}
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())  # of the first processor
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key} {fields[field]}" for key, field in _GENERATION.items() if fields.get(field)]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def source_hash() -> str:

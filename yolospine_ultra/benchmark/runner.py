@@ -272,12 +272,12 @@ def _run(
     write_json(folder / "work" / "data.json", data.to_json(), indent=None)
     truth = Truth(read_truth(data, folder / "work" / "truth"), [x.patient for x in images], [x.fold for x in images])
     write_truth(folder, truth, [data.names[i] for i in sorted(data.names)])
-    records = list(done)
+    records = {r.cell: r for r in done}  # a job brings the record of each row that was done before, too
     if left and options.ray is not None:
         with RayCluster(options.ray) as cluster, Progress(jobs, done, cluster.parallel(sweep)) as progress:
             for job, made in cluster.run(folder, sweep, left):
                 progress.finished(job, made)
-                records += made
+                records |= {r.cell: r for r in made}
     elif left:
         with (
             Progress(jobs, done, options.jobs) as progress,
@@ -285,9 +285,9 @@ def _run(
         ):
             for job, made in ended:
                 progress.finished(job, made)
-                records += made
-    failed = [r for r in records if r.status != DONE]
-    problem = _time(options.rounds, folder, sweep, [r for r in records if r.status == DONE])
+                records |= {r.cell: r for r in made}
+    failed = [r for r in records.values() if r.status != DONE]
+    problem = _time(options.rounds, folder, sweep, [r for r in records.values() if r.status == DONE])
     write_tables(folder)
     for r in failed:
         print(f"failed: {r.cell}: {r.error}", file=sys.stderr)

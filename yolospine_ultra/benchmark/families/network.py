@@ -90,8 +90,8 @@ def one_device(name: str) -> torch.device:
     """The torch device of an Ultralytics device name.
 
     Raises:
-        ValueError: several devices; these networks are trained on one.
+        ValueError: several devices, where one is used.
     """
     if "," in name:
-        raise ValueError(f"device '{name}' names several; this family trains on one device, such as '0' or 'cpu'.")
+        raise ValueError(f"device '{name}' names several; expected one device, such as '0' or 'cpu'.")
     return torch.device(f"cuda:{name}" if name.isdecimal() else name)
