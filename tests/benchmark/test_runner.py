@@ -278,6 +278,19 @@ def test_the_time_that_is_left_is_told_from_what_is_done():
     assert progress.remaining() == "0:02:00"
 
 
+def test_lines_of_trainings_side_by_side_stay_lines(monkeypatch):
+    written = []
+    job = Job(("a",), 0, None)
+    known = {"dataset": "d", "family": "f", "scale": "", "seed": 0, "fold": None, "status": DONE}
+    progress = Progress([job], [])
+    monkeypatch.setattr(sys.stdout, "write", written.append)
+    progress.started(job)
+    progress.finished(job, [Record("a_seed0", model="a", seconds={"total": 1.0, "epoch": 1.0}, **known)])
+    monkeypatch.undo()
+    # threads take turns between calls: a line and its end in two of them may come apart
+    assert len(written) == 2 and all(line.endswith("\n") for line in written)
+
+
 def test_the_live_table_has_a_row_a_model():
     from rich.console import Console
 

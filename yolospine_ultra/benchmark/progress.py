@@ -58,9 +58,10 @@ class Progress:
             self._say(f"{r.status:7} {r.cell}  {_outcome(r)}  {self._left()}")
 
     def _say(self, line: str) -> None:
-        """Print a line where there is no live table."""
+        """Print a line where there is no live table, in one piece, since several threads do."""
         if not self.live:
-            print(line, flush=True)
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
     def _left(self) -> str:
         """How many cells are done, and how long the rest takes if models take as long as they did."""
