@@ -44,12 +44,12 @@ def test_torch_alone_imports_nothing_of_ours_or_the_host(tmp_path):
     assert run(code, tmp_path).stdout.strip() == "[]"
 
 
-def test_wake_up_costs_less_than_5_ms(tmp_path):
+def test_wake_up_costs_little_beside_the_interpreters_start(tmp_path):
     code = (
         "import time; t = time.process_time(); import _yolospine_autoload as a; a.install(); "
-        "print(1e3 * (time.process_time() - t))"
+        "print((time.process_time() - t) / t)"  # processor time, so that the machine's speed has no part in it
     )
-    assert min(float(run(code, tmp_path).stdout) for _ in range(3)) < 5
+    assert min(float(run(code, tmp_path).stdout) for _ in range(3)) < 1 / 3
 
 
 def test_broken_package_breaks_neither_torch_nor_the_host(tmp_path):

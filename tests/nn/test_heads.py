@@ -146,12 +146,13 @@ def test_stage_two_changes_the_predictions():
 @pytest.mark.parametrize("yaml", ["yolospine-n.yaml", "yolospine-nomldr-n.yaml", "yolospine-v33-n.yaml"])
 def test_an_image_alone_and_in_a_batch(yaml):
     torch.manual_seed(0)
-    model = PluginDetectionModel(yaml, nc=6, verbose=False).eval()
-    x = torch.rand(3, 3, 96, 96)
+    # in float32 proposals of almost equal objectness may change places, as on a processor of another generation
+    model = PluginDetectionModel(yaml, nc=6, verbose=False).eval().double()
+    x = torch.rand(3, 3, 96, 96, dtype=torch.float64)
     together = model(x)[0]
     for i in range(3):
         alone = model(x[i : i + 1])[0][0]
-        torch.testing.assert_close(together[i], alone, atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=1e-5)
 
 
 def test_same_input_same_output():
