@@ -1,6 +1,6 @@
-"""Both tables of "Read in three ways" in the README beside it, from the predictions that this folder keeps.
+"""The tables of "Read in other ways" in the README beside it, from the predictions that both sweeps keep.
 
-Unpack these first: `tar xJf predictions.tar.xz` in this folder.
+Unpack these first: `tar xJf predictions.tar.xz` in seed0 and in seed1.
 """
 
 from pathlib import Path
@@ -9,76 +9,107 @@ import numpy as np
 
 from yolospine_ultra.benchmark.equal_positives import drawn_recall, find_recalled
 from yolospine_ultra.benchmark.records import predictions_file, read_record, read_sweep, read_truth
-from yolospine_ultra.benchmark.statistics import match, t_interval, weighted_precision
+from yolospine_ultra.benchmark.statistics import match, seed_weights, t_interval, weighted_precision
 from yolospine_ultra.evaluate.findings import ImageFindings, read_predictions
 from yolospine_ultra.evaluate.intervals import percentile_bounds, resample_weights
 
 HERE = Path(__file__).parent
-OURS = "yolospine-n"
+SEEDS = (0, 1)
+OURS, UNTOLD = "yolospine-n", "yolospine-n-undeclared"
+RIVALS = [f"{m}{kind}" for kind in ("-multilabel", "-told") for m in ("yolov8n", "yolo11n", "yolo12n", "yolov9t")]
 LABELLED = ("DDD", "IVDn", "SP", "LDB", "TDB")
 OFTEN = ("DDD", "IVDn", "LDB")
 
-sweep, truth = read_sweep(HERE), read_truth(HERE)
-names, folds = sweep.class_names, range(sweep.folds)
+sweep, truth = read_sweep(HERE / "seed1"), read_truth(HERE / "seed1")  # that of seed 0 has the same folds
+names = sweep.class_names
 weights = resample_weights(truth.patients)
 evaluated = set(read_truth(HERE.with_name("spider-lumbar-n256")).patients)  # of the sweep of the targets
 apart = np.array([p in evaluated for p in truth.patients])
 
 
-def found_by(model: str) -> list[ImageFindings]:
+def trained(model: str, seed: int) -> list[int]:
+    """Folds of which a model has a training."""
+    cells = HERE / f"seed{seed}" / "cells"
+    return [f for f in range(sweep.folds) if (cells / f"{model}_seed{seed}_fold{f}" / "record.json").is_file()]
+
+
+def found_by(model: str, seed: int) -> list[ImageFindings]:
     """Findings in every image, each by the training that had not seen its patient."""
     found: dict[int, ImageFindings] = {}
-    for fold in folds:
+    for fold in range(sweep.folds):
         own = truth.of(fold)
-        file = predictions_file(HERE, f"{model}_seed0_fold{fold}")
+        file = predictions_file(HERE / f"seed{seed}", f"{model}_seed{seed}_fold{fold}")
         found |= zip(own, read_predictions(file, [truth.images[i] for i in own], len(names)), strict=True)
     return [found[i] for i in range(len(truth.images))]
 
 
-def by_fold(model: str) -> np.ndarray:
-    """mAP50-95 of each fold."""
-    return np.array([read_record(HERE, f"{model}_seed0_fold{f}").metrics["map50_95"] for f in folds])
+def one_list(model: str, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """AP50-95 (classes, 1 + resamples) of all patients, of the 20 and of the 52; both labels of a disc, percent."""
+    found = found_by(model, seed)
+    matches, recalled = match(truth.images, found, len(names)), find_recalled(truth.images, found, names)
+    parts = [weighted_precision(matches, w)[..., 0] for w in (weights, weights * apart, weights * ~apart)]
+    return parts, 100 * drawn_recall(recalled, weights)[:, 2]
+
+
+def by_fold(model: str, seed: int, folds: list[int]) -> np.ndarray:
+    """mAP50-95 of folds, points."""
+    records = [read_record(HERE / f"seed{seed}", f"{model}_seed{seed}_fold{f}") for f in folds]
+    return np.array([100 * r.metrics["map50_95"] for r in records])
+
+
+def of_seeds(values: list[np.ndarray], stream: int) -> np.ndarray:
+    """Mean over seeds of resampled values (1 + resamples,), the seeds drawn anew in each resample."""
+    return np.einsum("sr,rs->r", np.array(values), seed_weights(len(values), len(weights) - 1, stream))
 
 
 def shown(difference: np.ndarray) -> str:
-    """Points and the 95% interval over patients of what resamples say, the data first."""
+    """Points and the 95% interval over patients and seeds of what resamples say, the data first."""
     low, high = percentile_bounds(difference[1:])
     return f"{100 * difference[0]:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def over_folds(difference: np.ndarray) -> str:
-    """Points and Student's 95% interval over the folds, each with patients and trainings of its own."""
-    made = t_interval(100 * difference)
+    """Points and Student's 95% interval over folds, each with patients and trainings of its own."""
+    made = t_interval(difference)
     return f"{made.mean:+.1f} ({made.low:+.1f} to {made.high:+.1f})"
 
 
-curves, recalls = {}, {}
-for model in sweep.models:
-    found = found_by(model)
-    matches, recalled = match(truth.images, found, len(names)), find_recalled(truth.images, found, names)
-    of_part = [weights, weights * apart, weights * ~apart]
-    curves[model] = [weighted_precision(matches, w)[..., 0] for w in of_part]
-    recalls[model] = [100 * drawn_recall(recalled, w)[:, 2] for w in of_part]
+def listed(values: np.ndarray) -> str:
+    """Differences one after the other."""
+    return ", ".join(f"{v:+.1f}" for v in values)
 
-columns = ["ours minus", "five folds", "each fold", "without fold 0"]
-columns += ["one list", "DDD, IVDn, LDB of it", "20 patients of it", "52 of it"]
-print(f"| {' | '.join(columns)} |\n|" + "---|" * len(columns))
-for model in sweep.models:
-    if model == OURS:
-        continue
 
-    def ahead(classes: tuple[str, ...], part: int, rival: str = model) -> str:
-        """By how much, in one list of all findings."""
+seeds_of = {m: [s for s in SEEDS if len(trained(m, s)) == sweep.folds] for m in (OURS, *RIVALS)}
+lists = {m: {s: one_list(m, s) for s in seeds} for m, seeds in seeds_of.items()}
+
+print("| ours minus | five folds | each fold of seed 0 | of seed 1 | without fold 0 |\n|" + "---|" * 5)
+for rival in RIVALS:
+    both, folds = seeds_of[rival], list(range(sweep.folds))
+    each = {s: by_fold(OURS, s, folds) - by_fold(rival, s, folds) for s in both}
+    mean = np.mean(list(each.values()), 0)
+    of_seed = [listed(each[s]) if s in each else "" for s in SEEDS]
+    print(f"| {rival} | {over_folds(mean)} | {' | '.join(of_seed)} | {over_folds(mean[1:])} |")
+
+print("\n| ours minus | one list | DDD, IVDn, LDB of it | 20 patients of it | 52 of it |\n|" + "---|" * 5)
+for stream, rival in enumerate(RIVALS, 1):
+
+    def ahead(classes: tuple[str, ...], part: int, rival: str = rival, stream: int = stream % 4 or 4) -> str:
+        """By how much, in one list of all findings; rows that share a training draw the same seeds."""
         index = [names.index(c) for c in classes]
-        return shown(curves[OURS][part][index].mean(0) - curves[rival][part][index].mean(0))
+        both = seeds_of[rival]
+        ours, theirs = ([lists[m][s][0][part][index].mean(0) for s in both] for m in (OURS, rival))
+        return shown(of_seeds(ours, 0) - of_seeds(theirs, stream))
 
-    difference = by_fold(OURS) - by_fold(model)
-    each = ", ".join(f"{100 * d:+.1f}" for d in difference)
-    print(f"| {model} | {over_folds(difference)} | {each} | {over_folds(difference[1:])} | ", end="")
-    print(" | ".join((ahead(LABELLED, 0), ahead(OFTEN, 0), ahead(LABELLED, 1), ahead(LABELLED, 2))), "|")
+    cells = (ahead(LABELLED, 0), ahead(OFTEN, 0), ahead(LABELLED, 1), ahead(LABELLED, 2))
+    print(f"| {rival} | {' | '.join(cells)} |")
 
 print("\n| in one list | mAP50-95 | " + " | ".join(LABELLED) + " | both labels of a disc |\n|" + "---|" * 8)
-for model, (whole, *_) in curves.items():
-    values = [whole[names.index(c), 0] for c in LABELLED]
+for model, seeds in lists.items():
+    values = [np.mean([whole[0][names.index(c), 0] for whole, _ in seeds.values()]) for c in LABELLED]
     cells = " | ".join(f"{100 * v:.1f}" for v in (np.mean(values), *values))
-    print(f"| {model} | {cells} | {recalls[model][0][0]:.0f} |")
+    print(f"| {model} | {cells} | {np.mean([recalled[0] for _, recalled in seeds.values()]):.0f} |")
+
+folds = trained(UNTOLD, 1)
+print(f"\n{UNTOLD}, seed 1, folds {folds}: {by_fold(UNTOLD, 1, folds).mean():.1f}")
+for model in (OURS, *RIVALS):
+    print(f"    minus {model}: {over_folds(by_fold(UNTOLD, 1, folds) - by_fold(model, 1, folds))}")
