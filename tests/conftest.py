@@ -31,6 +31,11 @@ if not _FONT.exists():
     _FONT.symlink_to(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
+def pytest_configure(config):
+    """Exports trace static shapes on purpose. In pyproject.toml the name would import torch before the lines above."""
+    config.addinivalue_line("filterwarnings", "ignore::torch.jit.TracerWarning")
+
+
 def run(code_or_args, cwd, **env):
     """Run Python code, or a command as a list, in a fresh process; returns the completed process."""
     args = [sys.executable, "-c", code_or_args] if isinstance(code_or_args, str) else code_or_args
