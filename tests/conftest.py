@@ -108,7 +108,7 @@ def _train_real(spider, out):
     shutil.copytree(spider, out / "set")
     model = YOLO("yolospine-n.yaml")
     model.train(
-        data="spider-lumbar.yaml", data_root=str(out / "set"), epochs=15, imgsz=160, batch=8, device="cpu", amp=False,
+        data="spider-lumbar.yaml", data_root=str(out / "set"), epochs=8, imgsz=160, batch=8, device="cpu", amp=False,
         plots=False, project=str(out), lr0=2e-3, mosaic=0.0, val=False, warmup_epochs=1,
     )  # fmt: skip
     return model.trainer.last

@@ -20,7 +20,7 @@ def weights(tiny, tmp_path_factory):
     model = YOLO("yolospine-n.yaml")
     model.train(
         data=str(tiny), epochs=40, imgsz=SIZE, batch=2, device="cpu", amp=False, plots=False, project=str(out),
-        lr0=2e-3, mosaic=0.0, val=False, warmup_epochs=1,
+        lr0=2e-3, mosaic=0.0, val=False, save=False, warmup_epochs=1,
     )  # fmt: skip
     return model.trainer.last
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -29,6 +28,8 @@ def wilson(hits: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson (1927) score interval of a share, by scipy; (NaN, NaN) without trials."""
     if not trials:
         return float("nan"), float("nan")
+    from scipy.stats import binomtest  # a second to import, which every model that is loaded would pay
+
     interval = binomtest(hits, trials).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
