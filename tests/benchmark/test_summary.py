@@ -32,6 +32,7 @@ from yolospine_ultra.benchmark.records import (
 from yolospine_ultra.benchmark.summary import write_tables
 from yolospine_ultra.evaluate.findings import ImageFindings
 
+RESULTS = REPO / "results"
 NAMES = ["a", "b", "c", "d"]
 
 
@@ -144,14 +145,28 @@ def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
     assert find(table(tmp_path / "ranks.csv"), model="good", metric="map50")["n"] == "1"
 
 
+def summary_of(folders, file):
+    """`summary.csv` of the records of sweeps, the last of which has all their models, as text."""
+    sweep, records = read_sweep(folders[-1]), [r for f in folders for r in read_records(f)]
+    summary._write(
+        file, summary.SUMMARY, summary.summary_rows(folders[-1], sweep, summary.complete_seeds(sweep, records))
+    )
+    return file.read_text()
+
+
 @pytest.mark.parametrize(
-    "folder", sorted(f.parent for f in (REPO / "results").glob("*/sweep.json")), ids=lambda f: f.name
+    "folder",
+    sorted(f.parent for f in RESULTS.glob("**/sweep.json")),
+    ids=lambda f: f.relative_to(RESULTS).as_posix(),
 )
 def test_committed_summaries_are_what_their_records_make(folder, tmp_path):
-    sweep = read_sweep(folder)
-    rows = summary.summary_rows(folder, sweep, summary.complete_seeds(sweep, read_records(folder)))
-    summary._write(tmp_path / "summary.csv", summary.SUMMARY, rows)
-    assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
+    assert summary_of([folder], tmp_path / "made.csv") == (folder / "summary.csv").read_text()
+
+
+def test_the_summary_of_both_seeds_is_made_of_both_sweeps(tmp_path):
+    folder = RESULTS / "spider-lumbar-cv"
+    made = summary_of([folder / "seed0", folder / "seed1"], tmp_path / "made.csv")
+    assert made == (folder / "summary.csv").read_text()
 
 
 def test_a_sweep_is_measured_again_from_its_predictions(tmp_path):
