@@ -15,10 +15,8 @@ with TemporaryDirectory() as name:
     whole = Path(name)
     for seed in ("seed0", "seed1"):
         shutil.copytree(HERE / seed / "cells", whole / "cells", dirs_exist_ok=True)
-    for file in (
-        "sweep.json",
-        "ground_truth.json",
-    ):  # the later sweep has all models of the earlier one, on equal folds
+    # the later sweep has all models of the earlier one, and the same folds
+    for file in ("sweep.json", "ground_truth.json"):
         shutil.copy(HERE / "seed1" / file, whole)
     write_tables(whole)
     for file in ("summary.csv", "comparisons.csv", "ranks.csv"):

@@ -16,7 +16,10 @@ from yolospine_ultra.evaluate.intervals import percentile_bounds, resample_weigh
 HERE = Path(__file__).parent
 SEEDS = (0, 1)
 OURS, UNTOLD = "yolospine-n", "yolospine-n-undeclared"
-RIVALS = [f"{m}{kind}" for kind in ("-multilabel", "-told") for m in ("yolov8n", "yolo11n", "yolo12n", "yolov9t")]
+STOCK = ("yolov8n", "yolo11n", "yolo12n", "yolov9t")
+# rows that share a training draw the same seeds: the number of a training's random stream
+STREAMS = {f"{m}{kind}": i for kind in ("-multilabel", "-told") for i, m in enumerate(STOCK, 1)} | {OURS: 0}
+RIVALS = [m for m in STREAMS if m != OURS]
 LABELLED = ("DDD", "IVDn", "SP", "LDB", "TDB")
 OFTEN = ("DDD", "IVDn", "LDB")
 
@@ -51,15 +54,17 @@ def one_list(model: str, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     return parts, 100 * drawn_recall(recalled, weights)[:, 2]
 
 
-def by_fold(model: str, seed: int, folds: list[int]) -> np.ndarray:
-    """mAP50-95 of folds, points."""
+def by_fold(model: str, seed: int, folds: list[int], name: str | None = None) -> np.ndarray:
+    """mAP50-95 of folds, of all classes or the AP50-95 of one, points."""
     records = [read_record(HERE / f"seed{seed}", f"{model}_seed{seed}_fold{f}") for f in folds]
-    return np.array([100 * r.metrics["map50_95"] for r in records])
+    return np.array([100 * (r.classes[name] if name else r.metrics)["map50_95"] for r in records])
 
 
-def of_seeds(values: list[np.ndarray], stream: int) -> np.ndarray:
-    """Mean over seeds of resampled values (1 + resamples,), the seeds drawn anew in each resample."""
-    return np.einsum("sr,rs->r", np.array(values), seed_weights(len(values), len(weights) - 1, stream))
+def drawn(model: str, seeds: list[int], classes: tuple[str, ...], part: int) -> np.ndarray:
+    """Mean AP50-95 of classes in one list (1 + resamples,), over the seeds that each resample draws."""
+    index = [names.index(c) for c in classes]
+    values = np.array([lists[model][s][0][part][index].mean(0) for s in seeds])
+    return np.einsum("sr,rs->r", values, seed_weights(len(seeds), len(weights) - 1, STREAMS[model]))
 
 
 def shown(difference: np.ndarray) -> str:
@@ -91,16 +96,9 @@ for rival in RIVALS:
     print(f"| {rival} | {over_folds(mean)} | {' | '.join(of_seed)} | {over_folds(mean[1:])} |")
 
 print("\n| ours minus | one list | DDD, IVDn, LDB of it | 20 patients of it | 52 of it |\n|" + "---|" * 5)
-for stream, rival in enumerate(RIVALS, 1):
-
-    def ahead(classes: tuple[str, ...], part: int, rival: str = rival, stream: int = stream % 4 or 4) -> str:
-        """By how much, in one list of all findings; rows that share a training draw the same seeds."""
-        index = [names.index(c) for c in classes]
-        both = seeds_of[rival]
-        ours, theirs = ([lists[m][s][0][part][index].mean(0) for s in both] for m in (OURS, rival))
-        return shown(of_seeds(ours, 0) - of_seeds(theirs, stream))
-
-    cells = (ahead(LABELLED, 0), ahead(OFTEN, 0), ahead(LABELLED, 1), ahead(LABELLED, 2))
+for rival in RIVALS:
+    kinds = ((LABELLED, 0), (OFTEN, 0), (LABELLED, 1), (LABELLED, 2))
+    cells = [shown(drawn(OURS, seeds_of[rival], *k) - drawn(rival, seeds_of[rival], *k)) for k in kinds]
     print(f"| {rival} | {' | '.join(cells)} |")
 
 print("\n| in one list | mAP50-95 | " + " | ".join(LABELLED) + " | both labels of a disc |\n|" + "---|" * 8)
@@ -108,6 +106,11 @@ for model, seeds in lists.items():
     values = [np.mean([whole[0][names.index(c), 0] for whole, _ in seeds.values()]) for c in LABELLED]
     cells = " | ".join(f"{100 * v:.1f}" for v in (np.mean(values), *values))
     print(f"| {model} | {cells} | {np.mean([recalled[0] for _, recalled in seeds.values()]):.0f} |")
+
+print("\nTDB in fold 0, and in the mean of the others:")
+for model, seeds in seeds_of.items():
+    each = np.mean([by_fold(model, s, list(range(sweep.folds)), "TDB") for s in seeds], 0)
+    print(f"    {model}: {each[0]:.1f}, {each[1:].mean():.1f}")
 
 folds = trained(UNTOLD, 1)
 print(f"\n{UNTOLD}, seed 1, folds {folds}: {by_fold(UNTOLD, 1, folds).mean():.1f}")

@@ -158,14 +158,15 @@ def test_a_model_of_one_channel(scans):
 
 
 @pytest.mark.slow
-def test_optional_packages_are_imported_when_they_are_needed(scans, tmp_path):
+def test_heavy_packages_are_imported_when_they_are_needed(scans, tmp_path):
     code = f"""
 import sys
+from yolospine_ultra.engine.trainer import SpineTrainer
 from yolospine_ultra.engine.predictor import SpinePredictor
 from yolospine_ultra.data.scan_dataset import ScanDataset
 from yolospine_ultra.data.scans.sources import find_sources
 assert find_sources({str(scans / "plain.png")!r}) is None
-heavy = {{"pydicom", "nibabel", "SimpleITK"}}
+heavy = {{"pydicom", "nibabel", "SimpleITK", "scipy.stats", "sklearn", "matplotlib"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert find_sources({str(scans)!r})
 assert "pydicom" in sys.modules and "SimpleITK" not in sys.modules
