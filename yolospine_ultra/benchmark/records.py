@@ -35,6 +35,7 @@ from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 FORMAT = 1  # of the files; another one is refused
+ELSEWHERE = ("device", "threads", "workers", "jobs")  # of a budget: how it was run, and not what
 DONE, FAILED = "done", "failed"
 
 
@@ -80,9 +81,20 @@ class Sweep:
         """Class names in the order of their indices."""
         return [self.names[i] for i in sorted(self.names)]
 
-    def differences(self, other: Sweep) -> list[str]:
-        """What keeps cells of `other` out of this sweep, each as "key: this, not that"."""
-        ours, theirs = self._identity(), other._identity()
+    def differences(self, other: Sweep, elsewhere: bool = False) -> list[str]:
+        """What keeps cells of `other` out of this sweep, each as "key: this, not that".
+
+        Args:
+            other: another sweep.
+            elsewhere: it may have been run on another machine: environment and `ELSEWHERE` do not count.
+        """
+        ours, theirs = (s._identity() for s in (self, other))
+        if elsewhere:
+            own = tuple(f"budget.{k}" for k in ELSEWHERE)
+            ours, theirs = (
+                {k: v for k, v in s.items() if k not in own and not k.startswith("environment.")}
+                for s in (ours, theirs)
+            )
         found = [f"{k}: {ours.get(k)}, not {theirs.get(k)}" for k in ours | theirs if ours.get(k) != theirs.get(k)]
         both = self.models.keys() & other.models.keys()
         return found + [f"model {m} is built or trained otherwise" for m in sorted(both) if _differ(self, other, m)]
