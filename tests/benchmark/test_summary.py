@@ -163,10 +163,16 @@ def test_committed_summaries_are_what_their_records_make(folder, tmp_path):
     assert summary_of([folder], tmp_path / "made.csv") == (folder / "summary.csv").read_text()
 
 
-def test_the_summary_of_both_seeds_is_made_of_both_sweeps(tmp_path):
-    folder = RESULTS / "spider-lumbar-cv"
-    made = summary_of([folder / "seed0", folder / "seed1"], tmp_path / "made.csv")
-    assert made == (folder / "summary.csv").read_text()
+@pytest.mark.parametrize(
+    ("folder", "parts"),
+    [
+        ("spider-lumbar-cv", ["spider-lumbar-cv/seed0", "spider-lumbar-cv/seed1"]),
+        ("spider-lumbar-n256-all", ["spider-lumbar-n256", "spider-lumbar-n256-gpu"]),
+    ],
+)
+def test_committed_summaries_of_several_sweeps_are_what_their_records_make(folder, parts, tmp_path):
+    made = summary_of([RESULTS / part for part in parts], tmp_path / "made.csv")
+    assert made == (RESULTS / folder / "summary.csv").read_text()
 
 
 def test_a_sweep_is_measured_again_from_its_predictions(tmp_path):
