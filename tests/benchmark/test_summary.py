@@ -12,6 +12,7 @@ from test_records import make_sweep
 
 from yolospine_ultra.benchmark import summary
 from yolospine_ultra.benchmark.measure import measure_again
+from yolospine_ultra.benchmark.merge import merged_protocol
 from yolospine_ultra.benchmark.metrics import agreement, evaluate
 from yolospine_ultra.benchmark.records import (
     DONE,
@@ -145,12 +146,23 @@ def test_a_seed_counts_when_all_its_folds_are_done(tmp_path):
     assert find(table(tmp_path / "ranks.csv"), model="good", metric="map50")["n"] == "1"
 
 
-def summary_of(folders, file):
-    """`summary.csv` of the records of sweeps, the last of which has all their models, as text."""
-    sweep, records = read_sweep(folders[-1]), [r for f in folders for r in read_records(f)]
-    summary._write(
-        file, summary.SUMMARY, summary.summary_rows(folders[-1], sweep, summary.complete_seeds(sweep, records))
-    )
+def test_a_value_that_one_seed_lacks_is_made_of_the_others(tmp_path):
+    """Of a record of an older version, whichever it is."""
+    make_folder(tmp_path)
+    for cell, held in (("good_seed0", {}), ("bad_seed2", {"train_rss": 50.0})):
+        record = read_record(tmp_path, cell)
+        metrics = {k: v for k, v in record.metrics.items() if k != "recall_fp1"}
+        write_record(tmp_path, replace(record, memory=held, metrics=metrics))
+    write_tables(tmp_path, 20)
+    rows = table(tmp_path / "summary.csv")
+    for model in ("good", "bad"):
+        assert find(rows, model=model, metric="recall_fp1", **{"class": "all"})["n"] == "2"
+    assert find(rows, model="good", metric="memory_train_rss", **{"class": "all"})["mean"] == "100"
+
+
+def summary_of(sweep, records, latency, file):
+    """`summary.csv` of records, as text."""
+    summary._write(file, summary.SUMMARY, summary.summary_rows(sweep, summary.complete_seeds(sweep, records), latency))
     return file.read_text()
 
 
@@ -160,7 +172,8 @@ def summary_of(folders, file):
     ids=lambda f: f.relative_to(RESULTS).as_posix(),
 )
 def test_committed_summaries_are_what_their_records_make(folder, tmp_path):
-    assert summary_of([folder], tmp_path / "made.csv") == (folder / "summary.csv").read_text()
+    made = summary_of(read_sweep(folder), read_records(folder), summary.read_latency(folder), tmp_path / "made.csv")
+    assert made == (folder / "summary.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -171,8 +184,9 @@ def test_committed_summaries_are_what_their_records_make(folder, tmp_path):
     ],
 )
 def test_committed_summaries_of_several_sweeps_are_what_their_records_make(folder, parts, tmp_path):
-    made = summary_of([RESULTS / part for part in parts], tmp_path / "made.csv")
-    assert made == (RESULTS / folder / "summary.csv").read_text()
+    whole, _ = merged_protocol([RESULTS / part for part in parts])
+    records = [replace(r, seconds={}, memory={}) for part in parts for r in read_records(RESULTS / part)]
+    assert summary_of(whole, records, {}, tmp_path / "made.csv") == (RESULTS / folder / "summary.csv").read_text()
 
 
 def test_a_sweep_is_measured_again_from_its_predictions(tmp_path):

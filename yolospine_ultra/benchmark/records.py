@@ -35,13 +35,13 @@ from yolospine_ultra.data.atomic import AtomicPath
 from yolospine_ultra.evaluate.findings import ImageFindings
 
 FORMAT = 1  # of the files; another one is refused
-ELSEWHERE = ("device", "threads", "workers", "jobs")  # of a budget: how it was run, and not what
+ELSEWHERE = ("environment.", "budget.device", "budget.threads", "budget.workers", "budget.jobs")  # the machine's
 DONE, FAILED = "done", "failed"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all cells of a sweep share; two sweeps that differ here are never mixed.
+    """What all cells of a sweep share; two that differ here are never mixed in one folder.
 
     Attributes:
         dataset: name of the data, the stem of its YAML.
@@ -86,28 +86,22 @@ class Sweep:
 
         Args:
             other: another sweep.
-            elsewhere: it may have been run on another machine: environment and `ELSEWHERE` do not count.
+            elsewhere: it may have been run on another machine: `ELSEWHERE` does not count.
         """
-        ours, theirs = (s._identity() for s in (self, other))
-        if elsewhere:
-            own = tuple(f"budget.{k}" for k in ELSEWHERE)
-            ours, theirs = (
-                {k: v for k, v in s.items() if k not in own and not k.startswith("environment.")}
-                for s in (ours, theirs)
-            )
+        ours, theirs = (s._identity(elsewhere) for s in (self, other))
         found = [f"{k}: {ours.get(k)}, not {theirs.get(k)}" for k in ours | theirs if ours.get(k) != theirs.get(k)]
         both = self.models.keys() & other.models.keys()
         return found + [f"model {m} is built or trained otherwise" for m in sorted(both) if _differ(self, other, m)]
 
-    def _identity(self) -> dict[str, Any]:
-        """Everything that must agree, flat."""
+    def _identity(self, elsewhere: bool) -> dict[str, Any]:
+        """Everything that must agree, flat; without what is the machine's, if it may be `elsewhere`."""
         flat: dict[str, Any] = {}
         for key in ("dataset", "fingerprint", "names", "channels", "folds", "conf", "format"):
             flat[key] = getattr(self, key)
         flat |= {f"initial.{k}": v for k, v in self.initial.items() if k != "sweep"}  # wherever that folder lies
         for part in ("budget", "recipe", "environment"):
             flat |= {f"{part}.{k}": v for k, v in getattr(self, part).items()}
-        return flat
+        return {k: v for k, v in flat.items() if not (elsewhere and k.startswith(ELSEWHERE))}
 
 
 def _differ(first: Sweep, second: Sweep, model: str) -> bool:

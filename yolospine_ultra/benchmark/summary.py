@@ -15,7 +15,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from yolospine_ultra.benchmark.records import (
     DONE,
     Record,
     Sweep,
+    Truth,
     predictions_file,
     read_records,
     read_sweep,
@@ -55,6 +56,7 @@ from yolospine_ultra.evaluate.intervals import (
 SUMMARY = ("dataset", "model", "scale", "metric", "class", "n", "mean", "sd", "ci_low", "ci_high")
 COMPARISONS = ("dataset", "a", "b", "metric", "diff", "ci_low", "ci_high")
 RANKS = ("dataset", "model", "metric", "n", "mean_rank", "ci_low", "ci_high")
+Rows = list[dict[str, Any]]
 COMMON = "map50_95_common"  # without the classes of a handful of boxes
 COMPARED = ("map50_95", "map50", COMMON, *RECALLS)  # of `statistics.mean_precision`, `equal_positives.mean_recall`
 
@@ -69,16 +71,23 @@ def write_tables(folder: Path, resamples: int = RESAMPLES) -> None:
     Raises:
         FileNotFoundError: the predictions of a cell are missing; nothing has been written then.
     """
-    sweep, records = read_sweep(folder), read_records(folder)
-    seeds = complete_seeds(sweep, records)
-    summary = summary_rows(folder, sweep, seeds)
-    compared, ranked = comparison_rows(folder, sweep, seeds, resamples)
+    sweep = read_sweep(folder)
+    seeds = complete_seeds(sweep, read_records(folder))
+    summary = summary_rows(sweep, seeds, read_latency(folder))
+    compared, ranked = comparison_rows(
+        sweep, read_truth(folder), seeds, lambda cell: predictions_file(folder, cell), resamples
+    )
+    save_tables(folder, summary, compared, ranked)
+
+
+def save_tables(folder: Path, summary: Rows, compared: Rows, ranked: Rows) -> None:
+    """Write the rows of the three tables into a folder, each file whole or not at all."""
     _write(folder / "summary.csv", SUMMARY, summary)
     _write(folder / "comparisons.csv", COMPARISONS, compared)
     _write(folder / "ranks.csv", RANKS, ranked)
 
 
-def _write(file: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def _write(file: Path, columns: Sequence[str], rows: Rows) -> None:
     """A CSV, whole or not at all; numbers to six digits, nothing for NaN."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -115,14 +124,14 @@ def seed_values(records: Sequence[Record]) -> dict[tuple[str, str], float]:
 
     made: dict[tuple[str, str], float] = {}
     for metric in AP_NAMES:
-        table = np.array([[number(r.classes[c][metric]) for c in names] for r in records])
+        table = np.array([[number(r.classes[c].get(metric)) for c in names] for r in records])
         by_class = mean_defined(table)
         made[metric, ALL] = float(mean_defined(by_class))
         made |= {(metric, c): float(v) for c, v in zip(names, by_class, strict=True)}
     matrix = np.sum([r.confusion for r in records], 0)
     made |= {(k, ALL): v for k, v in agreement(matrix).items()}
     flat = [_flat(r) for r in records]
-    for key in flat[0]:
+    for key in dict.fromkeys(k for f in flat for k in f):  # records of an older version may lack one
         if (key, ALL) not in made:
             made[key, ALL] = float(mean_defined(np.array([number(f.get(key)) for f in flat])))
     return made
@@ -135,13 +144,15 @@ def _flat(record: Record) -> dict[str, float | None]:
     return {**record.metrics, "parameters": record.parameters, **timed, **held}
 
 
-def summary_rows(folder: Path, sweep: Sweep, seeds: dict[str, dict[int, list[Record]]]) -> list[dict[str, Any]]:
+def summary_rows(
+    sweep: Sweep, seeds: dict[str, dict[int, list[Record]]], latency: Mapping[str, dict[str, Any]]
+) -> Rows:
     """Rows of `summary.csv`. The values of `latency_ms` are the medians of its rounds."""
-    latency = read_latency(folder)
     rows = []
     for model, by_seed in seeds.items():
         values = [seed_values(records) for records in by_seed.values()]
-        columns = {key: [v[key] for v in values] for key in (sorted(values[0]) if values else ())}
+        keys = sorted({key for v in values for key in v})
+        columns = {key: [v.get(key, math.nan) for v in values] for key in keys}
         if model in latency:
             columns["latency_ms", ALL] = latency[model]["rounds_ms"]
         for (metric, name), column in columns.items():
@@ -170,10 +181,13 @@ def read_latency(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def comparison_rows(
-    folder: Path, sweep: Sweep, seeds: dict[str, dict[int, list[Record]]], resamples: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of `comparisons.csv` and of `ranks.csv`."""
-    truth = read_truth(folder)
+    sweep: Sweep,
+    truth: Truth,
+    seeds: dict[str, dict[int, list[Record]]],
+    where: Callable[[str], Path],
+    resamples: int,
+) -> tuple[Rows, Rows]:
+    """Rows of `comparisons.csv` and of `ranks.csv`; `where` is the predictions of a cell."""
     draws = resample_weights(truth.patients, resamples)  # the first is the data as it is
     index = [truth.of(fold) for fold in ([None] if sweep.folds is None else range(sweep.folds))]
     curves: dict[str, dict[int, np.ndarray]] = {}
@@ -182,7 +196,7 @@ def comparison_rows(
             runs, recalled = [], []
             for record, own in zip(records, index, strict=True):
                 images = [truth.images[i] for i in own]
-                found = read_predictions(predictions_file(folder, record.cell), images, len(sweep.names))
+                found = read_predictions(where(record.cell), images, len(sweep.names))
                 runs.append(match(images, found, len(sweep.names)))
                 recalled.append(find_recalled(images, found, sweep.class_names))
             weights = [draws[:, own] for own in index]
@@ -200,7 +214,7 @@ def _mean_of(curves: dict[int, np.ndarray], seeds: Sequence[int], stream: int) -
     return (values * weights[..., None]).sum(1)
 
 
-def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: dict[str, int]) -> list[dict[str, Any]]:
+def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: dict[str, int]) -> Rows:
     """Every two models over the seeds that both have; no row of a measure that the data do not define."""
     rows = []
     for a, b in combinations(curves, 2):
@@ -218,7 +232,7 @@ def _compare(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: di
     return rows
 
 
-def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: dict[str, int]) -> list[dict[str, Any]]:
+def _rank(dataset: str, curves: dict[str, dict[int, np.ndarray]], streams: dict[str, int]) -> Rows:
     """Mean rank of each model over the resamples; no row where there are none, as of one patient."""
     both = sorted(set.intersection(*(set(c) for c in curves.values()))) if curves else []
     if not both or len(next(iter(curves.values()))[both[0]]) < 2:
