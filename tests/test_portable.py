@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest import REPO, run
+from conftest import REPO, run, script_here
 from ultralytics import RTDETR, YOLO
 
 from yolospine_ultra.engine.calibration import store_temperatures, wanted_temperatures
@@ -118,17 +118,18 @@ def test_other_kinds_of_models_are_refused(yaml, tmp_path):
     assert not (tmp_path / "p").exists()
 
 
-def test_the_command_refuses_bad_input_in_a_sentence(checkpoint, tmp_path):
+def test_the_command_refuses_bad_input_in_a_sentence(checkpoint, tmp_path, monkeypatch, capsys):
     folder = write_portable(checkpoint, tmp_path / "p")
     (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
-    script = str(REPO / "scripts" / "portable.py")
+    monkeypatch.chdir(tmp_path)
 
     def said(*words):
-        done = run([sys.executable, script, *map(str, words)], tmp_path)
-        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-        return done.stderr
+        assert script_here(monkeypatch, "portable", *words) == 2
+        return capsys.readouterr().err
 
-    assert "cannot be loaded as a checkpoint" in said("write", tmp_path / "bad.pt", "out")
+    done = run([sys.executable, str(REPO / "scripts" / "portable.py"), "write", "bad.pt", "out"], tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "cannot be loaded as a checkpoint" in done.stderr
     assert "none.pt is not there" in said("write", tmp_path / "none.pt", "out")
     for text, message in (("", "has format None"), ("format: 1", "has no architecture, names"), ("{", "is no YAML")):
         (folder / DESCRIPTION).write_text(text)

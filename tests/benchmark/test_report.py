@@ -2,14 +2,13 @@
 # ruff: noqa: RUF001  (intervals are written with an en dash)
 
 import re
-import runpy
 import sys
 from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO, run
+from conftest import REPO, run, script_here
 from report_sweep import detections, make_sweep, truth, write_images, write_small_sweep
 
 from yolospine_ultra.benchmark.family import ModelEntry
@@ -278,12 +277,6 @@ def script(name, *args, cwd):
     return run([sys.executable, str(REPO / "scripts" / f"{name}.py"), *map(str, args)], cwd)
 
 
-def here(monkeypatch, name, *args):
-    """A script's exit status, without the seconds that a new process takes."""
-    monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
-    return runpy.run_path(str(REPO / "scripts" / f"{name}.py"))["main"]()
-
-
 @pytest.mark.slow
 def test_commands_in_a_process_of_their_own(tmp_path):
     folder = write_small_sweep(tmp_path / "s")
@@ -303,7 +296,7 @@ def test_commands_in_a_process_of_their_own(tmp_path):
 def test_report_command_refuses(tmp_path, monkeypatch, capsys, args, word):
     write_small_sweep(tmp_path / "s")
     monkeypatch.chdir(tmp_path)
-    assert here(monkeypatch, "benchmark_report", *args) == 2
+    assert script_here(monkeypatch, "benchmark_report", *args) == 2
     text = capsys.readouterr().err
     assert text.startswith("error: ") and text.count("\n") == 1 and word in text
 
@@ -312,11 +305,11 @@ def test_readme_command(tmp_path, monkeypatch, capsys):
     write_small_sweep(tmp_path / "s")
     readme = tmp_path / "README.md"
     readme.write_text("<!-- benchmark s -->\n<!-- /benchmark -->\n")
-    assert here(monkeypatch, "readme_table", readme) == 0 and "README.md: made anew" in capsys.readouterr().out
-    assert here(monkeypatch, "readme_table", readme, "--check") == 0
+    assert script_here(monkeypatch, "readme_table", readme) == 0 and "README.md: made anew" in capsys.readouterr().out
+    assert script_here(monkeypatch, "readme_table", readme, "--check") == 0
     edited = readme.read_text().replace("42.0", "52.0")
     readme.write_text(edited)
-    assert here(monkeypatch, "readme_table", readme, "--check") == 1
+    assert script_here(monkeypatch, "readme_table", readme, "--check") == 1
     assert "not what its results say" in capsys.readouterr().err
     assert readme.read_text() == edited  # a check writes nothing
-    assert here(monkeypatch, "readme_table", tmp_path / "none.md") == 2
+    assert script_here(monkeypatch, "readme_table", tmp_path / "none.md") == 2

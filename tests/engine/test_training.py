@@ -345,7 +345,7 @@ def test_four_images_are_learnt_by_heart(tmp_path):
     off = dict.fromkeys((*changes, "warmup_epochs", "weight_decay"), 0.0)
     model = YOLO("yolospine-n.yaml")
     model.train(
-        data=str(tmp_path / "four.yaml"), epochs=120, project=str(tmp_path), lr0=2e-3, val=False, save=False,
+        data=str(tmp_path / "four.yaml"), epochs=80, project=str(tmp_path), lr0=2e-3, val=False, save=False,
         **(SMALL | {"imgsz": 256} | off),
     )  # fmt: skip
     assert model.val(imgsz=256, plots=False, data=str(tmp_path / "four.yaml")).box.map50 >= 0.95
